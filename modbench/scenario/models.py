@@ -1,0 +1,241 @@
+"""The scenario as frozen, strict models: what a user may write, with defaults and limits.
+
+In: plain data from `source.py`. Out: `Scenario`, and per matrix cell a `Point` (made by `loading.py`).
+Every message raised here says what was found and what is allowed; `loading.py` puts file and line before it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, WithJsonSchema, model_validator
+
+from modbench.presets import PRESETS, Geometry
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+RoutedLayersValue = Literal["interleaved"] | tuple[int, ...] | float
+MAX_SEED = 2**63 - 1
+
+
+class StrictModel(BaseModel):
+    """Frozen, no unknown keys, no coercion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _parse_routed_layers(value: Any) -> RoutedLayersValue:
+    allowed = 'expected "interleaved", a list of layer indices such as [1, 3], or a fraction in (0, 1]'
+    if value == "interleaved":
+        return "interleaved"
+    if isinstance(value, list | tuple):
+        if not value or any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in value):
+            raise ValueError(allowed)
+        if len(set(value)) != len(value):
+            raise ValueError(f"a layer is named twice; {allowed}")
+        return tuple(sorted(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise ValueError(allowed)
+
+
+def _parse_launches(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError('expected "auto" (the three looks: 8, 12 and 20 pairs) or an integer >= 1')
+
+
+def _parse_warmup(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError('expected "auto" (until the samples are stationary) or an integer >= 0')
+
+
+RoutedLayers = Annotated[
+    RoutedLayersValue,
+    BeforeValidator(_parse_routed_layers),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "interleaved"},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            ]
+        }
+    ),
+]
+
+
+def _auto_or_integer(minimum: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": minimum}]})
+
+
+class ModelSpec(StrictModel):
+    """Which model: exactly one of preset, path and geometry."""
+
+    preset: str | None = Field(None, description="a published geometry by name", json_schema_extra={"enum": list(PRESETS)})
+    path: str | None = Field(None, description="a local Hugging Face folder: config.json, with weights unless weights: random")
+    geometry: Geometry | None = None
+    dtype: Dtype = "float32"
+    weights: Literal["random", "checkpoint"] | None = Field(
+        None, description="default: checkpoint for a path, random for a preset or a geometry"
+    )
+    max_positions: PositiveInt | None = Field(
+        None, description="raises the model's position limit; only with random weights, and recorded"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelSpec":
+        given = [name for name in ("preset", "path", "geometry") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"got {found}; expected exactly one of preset, path, geometry")
+        if self.path is None and self.weights == "checkpoint":
+            raise ValueError(f"weights: checkpoint needs a path; a {given[0]} has random weights only")
+        return self
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True if the weights are drawn from the seed instead of read from `path`."""
+        return self.weights == "random" or (self.weights is None and self.path is None)
+
+
+class DenseSettings(StrictModel):
+    """The original model. `kv_cache: chunked` gives it this project's growing cache instead of the stock one."""
+
+    method: Literal["dense"] = "dense"
+    kv_cache: Literal["stock", "chunked"] = "stock"
+
+
+class SkipLayersSettings(StrictModel):
+    """The model with its routed layers removed: the cheapest thing a user could do instead."""
+
+    method: Literal["skip_layers"] = "skip_layers"
+    routed_layers: RoutedLayers = "interleaved"
+    kv_cache: Literal["stock", "chunked"] = "stock"
+
+
+class _RoutedSettings(StrictModel):
+    routed_layers: RoutedLayers = "interleaved"
+    gate: Literal["shared", "unit"] = Field("shared", description="shared: scales attention and MLP; unit: keeps only")
+
+
+class _ThresholdRule(_RoutedSettings):
+    threshold_p: float = Field(0.5, gt=0, lt=1)
+    keep_ratio: float | None = Field(
+        None, gt=0, le=1, description="calibrate the routers so that this share of tokens is kept at routed layers"
+    )
+
+
+class ThresholdSettings(_ThresholdRule):
+    """Threshold-p: a token is kept where its gate reaches `threshold_p`."""
+
+    method: Literal["threshold"] = "threshold"
+
+
+class MaskedSettings(_ThresholdRule):
+    """Control: threshold-p decisions, everything computed and stored, what is skipped is zeroed."""
+
+    method: Literal["masked"] = "masked"
+
+
+class KvOnlySettings(_ThresholdRule):
+    """Control: threshold-p decisions, everything computed, only kept keys stored and attended to."""
+
+    method: Literal["kv_only"] = "kv_only"
+
+
+class TopkSettings(_RoutedSettings):
+    """MoD as published: the `capacity` share with the highest scores per sequence at prefill, a causal predictor at decode."""
+
+    method: Literal["topk"] = "topk"
+    capacity: float = Field(0.125, gt=0, le=1)
+
+
+class EntrySettings(StrictModel):
+    """A user's own implementation; imported in the worker only, and only with `--allow-entry`."""
+
+    method: Literal["entry"] = "entry"
+    entry: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:factory")
+    options: dict[str, Any] = Field(default_factory=dict, description="handed to the factory as they are")
+
+
+MethodSettings = (
+    DenseSettings
+    | ThresholdSettings
+    | TopkSettings
+    | SkipLayersSettings
+    | MaskedSettings
+    | KvOnlySettings
+    | EntrySettings
+)
+SETTINGS: dict[str, type[StrictModel]] = {
+    "dense": DenseSettings,
+    "threshold": ThresholdSettings,
+    "topk": TopkSettings,
+    "skip_layers": SkipLayersSettings,
+    "masked": MaskedSettings,
+    "kv_only": KvOnlySettings,
+    "entry": EntrySettings,
+}
+BASELINE = "dense"
+
+
+class Prompt(StrictModel):
+    """Where the tokens come from: a text file or folder (bytes, or the checkpoint's tokenizer), or seeded noise."""
+
+    text: str | None = Field(None, description="a UTF-8 file, or a folder whose *.md and *.txt are joined in name order")
+    synthetic: bool = Field(False, description="uniform random token ids from the seed")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Prompt":
+        if (self.text is not None) == self.synthetic:
+            found = "both" if self.synthetic else "neither"
+            raise ValueError(f"got {found}; expected either text: FILE or synthetic: true")
+        return self
+
+
+class Workload(StrictModel):
+    """What each launch runs: `batch` rows of `context` prompt tokens, then `new_tokens` decoded ones."""
+
+    context: PositiveInt = Field(description="prompt tokens per row")
+    batch: PositiveInt = 1
+    new_tokens: Annotated[int, Field(ge=2)] = Field(64, description="output tokens per row; the first one ends prefill")
+    prompt: Prompt
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = Field(0, description="weights, routers and synthetic prompts")
+
+
+class Measure(StrictModel):
+    """How it is measured."""
+
+    launches: Annotated[Literal["auto"] | int, BeforeValidator(_parse_launches), _auto_or_integer(1)] = Field(
+        "auto", description="auto: the three looks; an integer: that many per method, no verdict below 8 pairs"
+    )
+    samples: PositiveInt = Field(5, description="timed samples per launch")
+    warmup: Annotated[Literal["auto"] | int, BeforeValidator(_parse_warmup), _auto_or_integer(0)] = "auto"
+    timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="per launch, from its start")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    attention: Literal["auto", "sdpa", "flash_attn", "torch_varlen"] = "auto"
+    threads: PositiveInt = Field(1, description="CPU threads of a launch")
+    start: Literal["auto", "fork", "spawn"] = Field("auto", description="auto: fork on Linux, spawn elsewhere")
+
+
+class Scenario(StrictModel):
+    """One question and everything needed to answer it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits, '.', '_', '-'")
+    question: str = Field("", max_length=500)
+    model: ModelSpec
+    methods: dict[str, Annotated[MethodSettings, Field(discriminator="method")]]
+    workload: Workload
+    measure: Measure = Measure()
+    matrix: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key of this file -> values")
+    expect: list[str] = Field(default_factory=list, description='such as "threshold.kv_cache_reduction >= 1.75"')
+
+
+class Point(StrictModel):
+    """One cell of the matrix, resolved: the axes that name it, and the settings in force."""
+
+    axes: dict[str, Any]
+    model: ModelSpec
+    geometry: Geometry = Field(description="resolved, with max_positions applied")
+    methods: dict[str, MethodSettings]
+    workload: Workload
+    measure: Measure
