@@ -1,0 +1,18 @@
+"""A reference implementation of MoDification (arXiv 2410.14268): threshold-p Mixture of Depths for Hugging Face models."""
+
+from reference_impl.calibration import calibrate
+from reference_impl.config import ModConfig
+from reference_impl.convert import convert
+from reference_impl.errors import ModConfigError, RoutingError, UnsupportedModelError
+from reference_impl.kv_cache import ModCache, kv_cache_bytes
+
+__all__ = [
+    "ModCache",
+    "ModConfig",
+    "ModConfigError",
+    "RoutingError",
+    "UnsupportedModelError",
+    "calibrate",
+    "convert",
+    "kv_cache_bytes",
+]

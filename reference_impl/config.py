@@ -1,0 +1,92 @@
+"""ModConfig: the settings of a MoDified model. In: keyword arguments or the dict of a checkpoint. Out: a frozen, validated object."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from reference_impl.errors import ModConfigError
+
+OPERATORS = ("threshold", "topk", "masked", "kv_only")
+GATES = ("shared", "unit")
+
+
+@dataclass(frozen=True)
+class ModConfig:
+    """How a dense model is turned into a Mixture-of-Depths model.
+
+    Attributes:
+        operator: `threshold` keeps a token where its gate reaches `threshold_p` (the paper's operator); `topk` keeps the
+            `capacity` share with the highest scores per sequence (MoD as published); `masked` and `kv_only` are controls
+            that decide as `threshold` does but save no work, or only KV memory (our choice).
+        threshold_p: gate value in [0, 1) at which a token is kept. Source: 0.5 in secondary reports of the paper.
+        capacity: share in (0, 1] kept by `topk`; k = ceil(capacity * tokens) per sequence.
+        routed_layers: `interleaved` (every other layer, the second one first: secondary reports of the paper) or indices.
+        gate: `shared` multiplies the outputs of attention and MLP by the same gate before each residual add (secondary
+            reports of the paper); `unit` leaves them as they are (our choice, for exactness tests).
+        router_bias: initial router bias in logits. Source: our choice; 2.0 puts gates near 0.88, so conversion starts near
+            the dense model, keeping nearly every token.
+        router_std: standard deviation of the initial router weights, times 1/sqrt(hidden size). Source: our choice.
+
+    Raises:
+        ModConfigError: a value is out of its range.
+    """
+
+    operator: Literal["threshold", "topk", "masked", "kv_only"] = "threshold"
+    threshold_p: float = 0.5
+    capacity: float = 0.125
+    routed_layers: Literal["interleaved"] | tuple[int, ...] = "interleaved"
+    gate: Literal["shared", "unit"] = "shared"
+    router_bias: float = 2.0
+    router_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.operator not in OPERATORS:
+            raise ModConfigError(f"operator: got {self.operator!r}; expected one of {', '.join(OPERATORS)}")
+        if self.gate not in GATES:
+            raise ModConfigError(f"gate: got {self.gate!r}; expected one of {', '.join(GATES)}")
+        if not 0 <= self.threshold_p < 1:
+            raise ModConfigError(f"threshold_p: got {self.threshold_p}; expected a number in [0, 1)")
+        if not 0 < self.capacity <= 1:
+            raise ModConfigError(f"capacity: got {self.capacity}; expected a number in (0, 1]")
+        if not self.router_std >= 0:
+            raise ModConfigError(f"router_std: got {self.router_std}; expected a number >= 0")
+        if self.routed_layers != "interleaved":
+            layers = tuple(sorted(self.routed_layers))
+            if not layers or len(set(layers)) != len(layers) or layers[0] < 0:
+                raise ModConfigError(
+                    f"routed_layers: got {self.routed_layers!r}; expected 'interleaved' or distinct layer indices >= 0"
+                )
+            object.__setattr__(self, "routed_layers", layers)
+
+    def resolve_layers(self, num_layers: int) -> tuple[int, ...]:
+        """Indices of the routed layers of a model with `num_layers` layers, ascending.
+
+        Raises:
+            ModConfigError: an index is beyond the model, or a one-layer model has no layer to interleave.
+        """
+        if self.routed_layers == "interleaved":
+            layers = tuple(range(1, num_layers, 2))
+            if not layers:
+                raise ModConfigError(f"routed_layers: interleaved needs at least 2 layers; the model has {num_layers}")
+            return layers
+        if self.routed_layers[-1] >= num_layers:
+            raise ModConfigError(f"routed_layers: got {self.routed_layers[-1]}; expected 0 to {num_layers - 1}")
+        return self.routed_layers
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready settings; `from_dict` reads them back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "ModConfig":
+        """Settings of a checkpoint -> ModConfig.
+
+        Raises:
+            ModConfigError: a key is unknown or a value out of its range.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise ModConfigError(f"{unknown[0]}: unknown setting; expected some of {', '.join(sorted(known))}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        return cls(**values)

@@ -1,0 +1,13 @@
+"""The errors a caller of reference_impl can cause, each one line that says what was found and what is allowed."""
+
+
+class ModConfigError(ValueError):
+    """A setting of `ModConfig` is out of its range."""
+
+
+class UnsupportedModelError(ValueError):
+    """The model's family, layer layout or cache is not supported; the text names what is."""
+
+
+class RoutingError(ValueError):
+    """A keep mask to replay, or text to calibrate on, does not fit the model or the batch."""

@@ -1,0 +1,113 @@
+"""How keep decisions become work: packed (the method), and two controls that separate the causes of the saving.
+
+In: a routed layer, its input, gates and keep mask. Out: the layer's output. All three give the same output; they differ in what
+they compute and store.
+
+Shapes: B batch, T tokens, P packed kept tokens, D model dim, K stored keys.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from reference_impl.kv_cache import MaskedLayer, RaggedLayer
+from reference_impl.packing import Packing
+from reference_impl.ragged_attention import VARLEN_ATTENTION, RaggedStep
+
+if TYPE_CHECKING:
+    from reference_impl.mod_layer import RoutedLayer
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """What one forward hands to a routed layer beside the hidden states."""
+
+    position_embeddings: tuple[Tensor, Tensor]
+    past_key_values: Cache | None
+    cache_layer: CacheLayerMixin | None
+    backend: str
+
+
+def run_packed(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
+    """The method: attention and MLP on kept tokens alone."""
+    packing = Packing.from_mask(keep_BT)
+    cache_layer = call.cache_layer
+    assert cache_layer is None or isinstance(cache_layer, RaggedLayer), "the slot was made for this execution"
+    if cache_layer is not None:
+        cache_layer.begin(packing.batch)
+    if packing.num_kept:
+        cos, sin = call.position_embeddings
+        packed_1PD = layer.gated(
+            packing.pack(hidden_BTD),
+            packing.pack_scalar(gate_BT),
+            attention_mask=None,
+            position_embeddings=(packing.pack_positions(cos), packing.pack_positions(sin)),
+            past_key_values=call.past_key_values,
+            ragged=RaggedStep(packing, cache_layer, call.backend),
+        )
+        hidden_BTD = packing.scatter(hidden_BTD, packed_1PD)
+    if cache_layer is not None:
+        cache_layer.advance(packing.num_tokens)
+    return hidden_BTD
+
+
+def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
+    """Control: everything is computed, only kept keys are stored and seen, and what is skipped is dropped at the end."""
+    whole = Packing.from_mask(torch.ones_like(keep_BT))
+    kept = Packing.from_mask(keep_BT)
+    cache_layer = call.cache_layer
+    assert cache_layer is None or isinstance(cache_layer, RaggedLayer), "the slot was made for this execution"
+    if cache_layer is not None:
+        cache_layer.begin(whole.batch)
+    computed_BTD = layer.gated(
+        hidden_BTD,
+        gate_BT[..., None],
+        attention_mask=None,
+        position_embeddings=call.position_embeddings,
+        past_key_values=call.past_key_values,
+        ragged=RaggedStep(whole, cache_layer, call.backend, kept=kept),
+    )
+    if cache_layer is not None:
+        cache_layer.advance(whole.num_tokens)
+    return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
+
+
+def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
+    """Control: everything is computed and stored; a mask hides skipped keys, and skipped tokens keep their input."""
+    cache_layer = call.cache_layer
+    if cache_layer is None:
+        kept_BK = keep_BT
+    else:
+        assert isinstance(cache_layer, MaskedLayer), "the slot was made for this execution"
+        kept_BK = cache_layer.append_kept(keep_BT)
+    num_tokens, num_keys = keep_BT.shape[1], kept_BK.shape[1]
+    causal_TK = torch.ones(num_tokens, num_keys, dtype=torch.bool, device=keep_BT.device).tril(num_keys - num_tokens)
+    computed_BTD = layer.gated(
+        hidden_BTD,
+        gate_BT[..., None],
+        attention_mask=(causal_TK & kept_BK[:, None, :])[:, None],
+        position_embeddings=call.position_embeddings,
+        past_key_values=call.past_key_values,
+    )
+    return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How decisions become work: the function, the cache slot it needs, the attention it asks the stock module for."""
+
+    run: "Callable[[RoutedLayer, Tensor, Tensor, Tensor, LayerCall], Tensor]"
+    cache_class: type[CacheLayerMixin]
+    attention: str
+
+
+EXECUTIONS = {
+    "threshold": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION),
+    "topk": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION),
+    "kv_only": Execution(run_kv_only, RaggedLayer, VARLEN_ATTENTION),
+    "masked": Execution(run_masked, MaskedLayer, "sdpa"),
+}

@@ -1,0 +1,101 @@
+"""The only file that names Hugging Face internals: which families can be converted, and how their layers are laid out.
+
+In: a stock model. Out: its `Family`: the routed layer class, the MoDified model class and its `model_type`.
+Adding a family with the same layout (norm, attention, add; norm, MLP, add) is two classes and one line of `FAMILIES`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
+
+from reference_impl.errors import UnsupportedModelError
+from reference_impl.mod_layer import RoutedLayer
+from reference_impl.mod_model import ModModel
+
+
+class _PreNormLayer(RoutedLayer):
+    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
+        """Attention of the normed input."""
+        return self.self_attn(hidden_states=self.input_layernorm(hidden_BTD), **attention_kwargs)[0]
+
+    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
+        """MLP of the normed input."""
+        return self.mlp(self.post_attention_layernorm(hidden_BTD))
+
+
+class ModLlamaDecoderLayer(_PreNormLayer, LlamaDecoderLayer):
+    """A Llama layer that routes."""
+
+
+class ModQwen2DecoderLayer(_PreNormLayer, Qwen2DecoderLayer):
+    """A Qwen2 layer that routes."""
+
+
+class ModQwen3DecoderLayer(_PreNormLayer, Qwen3DecoderLayer):
+    """A Qwen3 layer that routes."""
+
+
+class ModLlamaForCausalLM(ModModel, LlamaForCausalLM):
+    """A Llama with routed layers."""
+
+
+class ModQwen2ForCausalLM(ModModel, Qwen2ForCausalLM):
+    """A Qwen2 with routed layers."""
+
+
+class ModQwen3ForCausalLM(ModModel, Qwen3ForCausalLM):
+    """A Qwen3 with routed layers."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A supported architecture: stock classes and the routed ones that replace them."""
+
+    model: type[PreTrainedModel]
+    mod_model: type[PreTrainedModel]
+    layer: type[nn.Module]
+    mod_layer: type[RoutedLayer]
+
+
+FAMILIES = {
+    "llama": Family(LlamaForCausalLM, ModLlamaForCausalLM, LlamaDecoderLayer, ModLlamaDecoderLayer),
+    "qwen2": Family(Qwen2ForCausalLM, ModQwen2ForCausalLM, Qwen2DecoderLayer, ModQwen2DecoderLayer),
+    "qwen3": Family(Qwen3ForCausalLM, ModQwen3ForCausalLM, Qwen3DecoderLayer, ModQwen3DecoderLayer),
+}
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """The family of a stock model.
+
+    Raises:
+        UnsupportedModelError: another family or head class, or sliding-window layers.
+    """
+    family = FAMILIES.get(model.config.model_type)
+    if family is None or type(model) is not family.model:
+        allowed = ", ".join(family.model.__name__ for family in FAMILIES.values())
+        raise UnsupportedModelError(f"model: got {type(model).__name__}; supported: {allowed}")
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        raise UnsupportedModelError("model: it has sliding-window layers; supported: full attention in every layer")
+    return family
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder layers of a stock or converted model, in order."""
+    return model.get_decoder().layers
+
+
+def remove_layers(model: PreTrainedModel, removed: tuple[int, ...]) -> None:
+    """Take decoder layers out in place; the others are renumbered, so a cache has one slot per remaining layer."""
+    kept = [layer for index, layer in enumerate(decoder_layers(model)) if index not in removed]
+    for index, layer in enumerate(kept):
+        layer.self_attn.layer_idx = index
+    model.get_decoder().layers = nn.ModuleList(kept)
+    model.config.num_hidden_layers = len(kept)
+    layer_types = getattr(model.config, "layer_types", None)
+    if layer_types is not None:
+        model.config.layer_types = [kind for index, kind in enumerate(layer_types) if index not in removed]

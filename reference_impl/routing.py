@@ -1,0 +1,99 @@
+"""Routing: what the routed layers of one model share: decisions made, decisions to replay, a calibration under way.
+
+In: gates of a layer. Out: its keep mask, recorded. One `Routing` object per converted model.
+
+Shapes: B batch, T tokens of this forward.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from reference_impl.config import ModConfig
+from reference_impl.errors import RoutingError
+from reference_impl.router import Router, threshold_keep, topk_keep
+
+
+class RouterFitter(Protocol):
+    """Sets a router's bias from the logits it has just given (see calibration.py)."""
+
+    def fit(self, router: Router, logits_BT: Tensor, valid_BT: Tensor | None, position_ids: Tensor | None) -> None:
+        """Change `router` in place; the layer asks it again afterwards."""
+
+
+@dataclass
+class Routing:
+    """Shared routing state.
+
+    Attributes:
+        config: the model's settings.
+        last_keep: layer index -> keep mask (B, T) of the last forward.
+        history: while a list, every decision is appended as (layer index, keep mask); None otherwise.
+    """
+
+    config: ModConfig
+    last_keep: dict[int, Tensor] = field(default_factory=dict)
+    history: list[tuple[int, Tensor]] | None = None
+    _replay: Mapping[int, Tensor] | None = None
+    _fitter: RouterFitter | None = None
+
+    def decide(
+        self,
+        layer_idx: int,
+        router: Router,
+        hidden_BTD: Tensor,
+        valid_BT: Tensor | None,
+        position_ids: Tensor | None,
+        num_seen: int,
+    ) -> tuple[Tensor, Tensor]:
+        """(gates float32, keep mask), both (B, T), of one layer's input; `num_seen` tokens per row came before."""
+        logits_BT = router(hidden_BTD, position_ids)
+        if self._fitter is not None:
+            self._fitter.fit(router, logits_BT.detach(), valid_BT, position_ids)
+            logits_BT = router(hidden_BTD, position_ids)
+        gate_BT = torch.sigmoid(logits_BT)
+        if self._replay is not None:
+            keep_BT = self._replayed(layer_idx, num_seen, hidden_BTD)
+        elif self.config.operator == "topk" and not (num_seen > 0 and hidden_BTD.shape[1] == 1):
+            keep_BT = topk_keep(logits_BT, self.config.capacity, valid_BT)
+        else:  # at decode top-k has no future to rank against: the threshold is its causal predictor (our choice)
+            keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
+        self.last_keep[layer_idx] = keep_BT.detach()
+        if self.history is not None:
+            self.history.append((layer_idx, keep_BT.detach()))
+        return gate_BT, keep_BT
+
+    def _replayed(self, layer_idx: int, num_seen: int, hidden_BTD: Tensor) -> Tensor:
+        assert self._replay is not None, "replay is checked by the caller"
+        batch, num_tokens = hidden_BTD.shape[:2]
+        if layer_idx not in self._replay:
+            raise RoutingError(f"replay: no keep mask for layer {layer_idx}; got layers {sorted(self._replay)}")
+        keep_BT = self._replay[layer_idx][:, num_seen : num_seen + num_tokens]
+        if keep_BT.shape != (batch, num_tokens):
+            raise RoutingError(
+                f"replay: layer {layer_idx} has masks {tuple(self._replay[layer_idx].shape)}; "
+                f"tokens {num_seen} to {num_seen + num_tokens} of {batch} rows were asked for"
+            )
+        return keep_BT
+
+    @contextmanager
+    def replay(self, keep_masks: Mapping[int, Tensor]) -> Iterator[None]:
+        """Use these keep masks, (B, all tokens) per layer, instead of deciding; for exactness checks."""
+        self._replay = keep_masks
+        try:
+            yield
+        finally:
+            self._replay = None
+
+    @contextmanager
+    def fitting(self, fitter: RouterFitter) -> Iterator[None]:
+        """Let `fitter` set each router as the forward reaches its layer."""
+        self._fitter = fitter
+        try:
+            yield
+        finally:
+            self._fitter = None
