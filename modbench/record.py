@@ -3,13 +3,21 @@
 In: `Record`s from workers. Out: `records.jsonl`, one JSON line per launch. Readers accept every older version.
 """
 
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from modbench.errors import OutputError, RecordError
 from modbench.plan import Pair, PointWork
 
 SCHEMA_VERSION = 1
+RECORDS_FILE = "records.jsonl"
 Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "invalid", "pruned"]
 GuardResult = Literal["passed", "declared", "failed"]
 
@@ -17,7 +25,8 @@ GuardResult = Literal["passed", "declared", "failed"]
 class KeepRatios(BaseModel):
     """Measured share of kept tokens per layer (1.0 at dense layers, 0.0 at removed ones), in [0, 1].
 
-    `decode_any` is the share of decode steps in which at least one row of the batch was kept: only then are the layer's weights read.
+    `decode_any` is the share of decode steps in which at least one row of the batch was kept: only then are the
+    layer's weights read.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -28,7 +37,10 @@ class KeepRatios(BaseModel):
 
 
 class Samples(BaseModel):
-    """Raw samples of a launch in seconds, in the order measured; `itl_s` holds every gap of every sample, TTFT not among them."""
+    """Raw samples of a launch in seconds, in the order measured.
+
+    `itl_s` holds every gap of every sample, TTFT not among them.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -59,3 +71,132 @@ class Record(BaseModel):
     flags: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """What a records file held: its complete records, and how many damaged lines were passed over."""
+
+    path: Path
+    records: list[Record]
+    num_skipped_lines: int
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Append one JSON line with a single write, on disk when this returns.
+
+    A last line that a killed writer left unfinished is terminated first, so that the new record starts on its own line.
+
+    Raises:
+        RecordError: the record holds NaN, an infinity, or something that JSON cannot hold.
+        OutputError: the file cannot be written, or the disk took only a part of the line.
+    """
+    try:
+        line = json.dumps(record.model_dump(), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"launch {record.launch_id}: {error}; expected finite JSON values, None for unknown"
+        ) from error
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            is_cut = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+            data = b"\n" * is_cut + line.encode("ascii") + b"\n"
+            written = os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot append a record: {error.strerror}") from error
+    if written != len(data):
+        raise OutputError(f"{path}: wrote {written} of {len(data)} bytes of a record; free some disk space and resume")
+
+
+def load_records(source: Path | str) -> RecordFile:
+    """Read a records file, or the `records.jsonl` of a folder.
+
+    Passed over: a last line without newline (a writer at work, or killed), and, counted, lines that are not JSON (a
+    killed writer's, terminated later). Of several records of one launch the last counts, in the place of the first.
+
+    Raises:
+        RecordError: `FILE:LINE: ...` for NaN or infinities, a newer schema, or JSON that is no record; or no such file.
+    """
+    path = Path(source)
+    path = path / RECORDS_FILE if path.is_dir() else path
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot read records: {error.strerror}; expected a {RECORDS_FILE} or its folder"
+        ) from error
+    by_launch: dict[str, Record] = {}
+    num_skipped = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        raw = _decode(line, f"{path}:{number}")
+        if raw is None:
+            num_skipped += 1
+            continue
+        record = _validate(raw, f"{path}:{number}")
+        by_launch[record.launch_id] = record
+    return RecordFile(path, list(by_launch.values()), num_skipped)
+
+
+def read_records(source: Path | str) -> list[Record]:
+    """The records of `load_records`, for callers that do not report damaged lines."""
+    return load_records(source).records
+
+
+def record_json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one line of `records.jsonl`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}
+
+
+def _decode(line: bytes, where: str) -> Any:
+    """One line as plain data, or None if it is not JSON (a cut line)."""
+    try:
+        return pydantic_core.from_json(line, allow_inf_nan=False)
+    except ValueError:
+        pass  # either a cut line, or complete JSON with NaN: told apart below
+    constants: list[str] = []
+    try:
+        json.loads(line, parse_constant=constants.append)
+    except ValueError:
+        return None
+    found = constants[0] if constants else "JSON that this reader does not take"
+    raise RecordError(
+        f"{where}: got {found}; expected finite numbers, null for unknown; remove the line and measure again"
+    )
+
+
+def _validate(raw: Any, where: str) -> Record:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RecordError(
+            f"{where}: got schema_version {version!r}; expected a record with an integer from 1 to {SCHEMA_VERSION}"
+        )
+    if version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{where}: got schema_version {version}; this modbench reads up to {SCHEMA_VERSION}; upgrade modbench"
+        )
+    try:
+        record = Record.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{where}: {place}: {first['msg']}; not a record of schema version {version}") from error
+    if not _is_finite(record.environment):
+        raise RecordError(f"{where}: environment: got an infinite number; expected finite numbers, null for unknown")
+    return record
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return True

@@ -11,18 +11,17 @@ def format_seconds(value: float | None) -> str:
         return "n/a"
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if abs(value) >= scale:
-            return f"{value / scale:.3g} {unit}" if abs(value) / scale < 1000 else f"{value / scale:.0f} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+            return f"{_three_digits(value / scale)} {unit}"
+    return f"{_three_digits(value / 1e-9)} ns"
 
 
 def format_bytes(value: float | None) -> str:
-    """Three significant digits with a binary unit: `512 B`, `1.5 MiB`, `12 GiB`; `n/a` for None."""
+    """Three significant digits with a binary unit: `512 B`, `1.50 MiB`, `12.0 GiB`; `n/a` for None."""
     if value is None:
         return "n/a"
     for scale, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if abs(value) >= scale:
-            scaled = value / scale
-            return f"{scaled:.0f} {unit}" if scaled >= 1000 else f"{scaled:.3g} {unit}"
+            return f"{_three_digits(value / scale)} {unit}"
     return f"{value:.0f} B"
 
 
@@ -34,3 +33,38 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_factor(value: float | None) -> str:
+    """A ratio to the baseline: `1.78×`, `0.95×`, `12.3×`, `0.0123×`; `n/a` for None."""
+    if value is None:
+        return "n/a"
+    return f"{value:.2f}×" if 0.095 <= abs(value) < 9.995 else f"{_three_digits(value)}×"
+
+
+def format_percent(value: float | None) -> str:
+    """A share: `11 %`, `0.4 %`, `100 %`; `n/a` for None."""
+    if value is None:
+        return "n/a"
+    percent = value * 100
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def format_count(value: float) -> str:
+    """A whole number with thousands separated: `4,096`."""
+    return f"{value:,.0f}"
+
+
+def format_rate(value: float | None, unit: str = "tok/s") -> str:
+    """Three significant digits per second: `1,780 tok/s`; `n/a` for None."""
+    if value is None:
+        return "n/a"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{_three_digits(value)} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    """At least three significant digits, trailing zeros kept, no exponent: `1.50`, `12.3`, `0.0123`, `1234`."""
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.2e}".split("e")[1])  # of the rounded value: 0.9996 counts as 1.00
+    return f"{value:.{max(0, 2 - exponent)}f}"

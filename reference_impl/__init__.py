@@ -5,8 +5,10 @@ from reference_impl.config import ModConfig
 from reference_impl.convert import convert
 from reference_impl.errors import ModConfigError, RoutingError, UnsupportedModelError
 from reference_impl.kv_cache import ModCache, kv_cache_bytes
+from reference_impl.routing import Decision
 
 __all__ = [
+    "Decision",
     "ModCache",
     "ModConfig",
     "ModConfigError",

@@ -50,9 +50,15 @@ class ChunkedLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append (B, G, T, H) keys and values; return views (B, G, K, H) of all stored ones."""
+        """Append (B, G, T, H) keys and values; return views (B, G, K, H) of all stored ones.
+
+        Raises:
+            UnsupportedModelError: the batch size differs from the one the cache was filled with.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.keys is not None:
+            _check_rows(self.keys.shape[0], key_states.shape[0])
         end = self.length + key_states.shape[-2]
         if self.keys is None or end > self.keys.shape[-2]:
             self.keys = _grow(self.keys, key_states, self.length, end)
@@ -112,6 +118,11 @@ class ChunkedLayer(CacheLayerMixin):
     def allocated_bytes(self) -> int:
         """Bytes of the buffers, growth slack included."""
         return sum(buffer.nbytes for buffer in (self.keys, self.values) if buffer is not None)
+
+
+def _check_rows(stored: int, batch: int) -> None:
+    if stored != batch:
+        raise UnsupportedModelError(f"kv cache holds {stored} rows; got a batch of {batch}: use a new cache")
 
 
 def _stored_bytes(buffer: Tensor, length: int) -> int:
@@ -180,8 +191,7 @@ class RaggedLayer(CacheLayerMixin):
         """
         if not self.rows:
             self.rows = [RaggedRow() for _ in range(batch)]
-        elif len(self.rows) != batch:
-            raise UnsupportedModelError(f"kv cache holds {len(self.rows)} rows; got a batch of {batch}: use a new cache")
+        _check_rows(len(self.rows), batch)
         self.is_initialized = True
 
     def append(self, row: int, key_GTH: Tensor, value_GTH: Tensor, token_index_T: Tensor) -> None:

@@ -50,4 +50,4 @@ class ModModel:
 
     def routing_report(self) -> dict[int, float]:
         """Routed layer index -> share of the last forward's tokens (padding included) that it kept."""
-        return {layer: keep_BT.float().mean().item() for layer, keep_BT in sorted(self.routing.last_keep.items())}
+        return {layer: last.keep_BT.float().mean().item() for layer, last in sorted(self.routing.last.items())}

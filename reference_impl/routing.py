@@ -8,7 +8,7 @@ Shapes: B batch, T tokens of this forward.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,19 +25,26 @@ class RouterFitter(Protocol):
         """Change `router` in place; the layer asks it again afterwards."""
 
 
+class Decision(NamedTuple):
+    """One forward of one routed layer: keep mask (B, T) bool, gates (B, T) float32."""
+
+    keep_BT: Tensor
+    gate_BT: Tensor
+
+
 @dataclass
 class Routing:
     """Shared routing state.
 
     Attributes:
         config: the model's settings.
-        last_keep: layer index -> keep mask (B, T) of the last forward.
-        history: while a list, every decision is appended as (layer index, keep mask); None otherwise.
+        last: layer index -> decision of the last forward.
+        history: while a list, every decision is appended as (layer index, decision); None otherwise.
     """
 
     config: ModConfig
-    last_keep: dict[int, Tensor] = field(default_factory=dict)
-    history: list[tuple[int, Tensor]] | None = None
+    last: dict[int, Decision] = field(default_factory=dict)
+    history: list[tuple[int, Decision]] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
 
@@ -62,9 +69,9 @@ class Routing:
             keep_BT = topk_keep(logits_BT, self.config.capacity, valid_BT)
         else:  # at decode top-k has no future to rank against: the threshold is its causal predictor (our choice)
             keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
-        self.last_keep[layer_idx] = keep_BT.detach()
+        self.last[layer_idx] = Decision(keep_BT, gate_BT.detach())
         if self.history is not None:
-            self.history.append((layer_idx, keep_BT.detach()))
+            self.history.append((layer_idx, self.last[layer_idx]))
         return gate_BT, keep_BT
 
     def _replayed(self, layer_idx: int, num_seen: int, hidden_BTD: Tensor) -> Tensor:

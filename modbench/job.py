@@ -1,0 +1,97 @@
+"""What the runner asks of a worker, as JSON: measure a launch, check a method, or describe the device. Imports no torch.
+
+In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modbench.plan import PointWork, RunSpec
+from modbench.record import GuardResult, Record, Status
+
+
+class Job(BaseModel):
+    """One piece of work for one fresh process.
+
+    `base_dir` is the scenario's folder (relative paths start there); `environment` and `guard` are copied into the record;
+    `progress_path` is where the worker notes its phase, so that a killed launch still says how far it came.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["launch", "guard", "probe"]
+    spec: RunSpec | None = None
+    base_dir: str = "."
+    device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe")
+    dtype: str = "float32"
+    threads: int = 1
+    allow_entry: bool = False
+    environment: dict[str, Any] = Field(default_factory=dict)
+    guard: dict[str, GuardResult] = Field(default_factory=dict)
+    result_path: str
+    progress_path: str
+
+    def point(self) -> PointWork:
+        """The point, its model folder made absolute."""
+        assert self.spec is not None, f"a {self.kind} job without a run spec has no point"
+        path = self.spec.point.model.get("path")
+        if path is None:
+            return self.spec.point
+        model = {**self.spec.point.model, "path": str(Path(self.base_dir, path))}
+        return self.spec.point.model_copy(update={"model": model})
+
+
+class GuardReport(BaseModel):
+    """Outcome of the same-work guard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identities: dict[str, GuardResult]
+    declared: dict[str, str] = Field(default_factory=dict, description="identity -> why it does not apply")
+    flip_ratio: float = 0.0
+    detail: str = ""
+
+
+class Probe(BaseModel):
+    """A device: what it is (`environment`), its measured ceilings, and the attention backend that `auto` resolves to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    device_kind: str
+    environment: dict[str, Any]
+    ceilings: dict[str, float]
+
+
+class JobResult(BaseModel):
+    """Exactly one of the fields that fit the job's kind, or `error`, one line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    record: Record | None = None
+    guard: GuardReport | None = None
+    probe: Probe | None = None
+    error: str | None = None
+
+
+def failed_record(job: Job, status: Status, phase: str, error: str, last_rss_bytes: int | None) -> Record:
+    """The record of a launch that gave no numbers: how far it came, and its last known memory in bytes."""
+    spec = job.spec
+    assert spec is not None, "only launches leave records"
+    return Record(
+        launch_id=spec.launch_id,
+        run_id=spec.run_id,
+        point_id=spec.point_id,
+        method=spec.method,
+        kind=spec.kind,
+        status=status,
+        phase=phase,
+        point=spec.point,
+        pair=spec.pair,
+        metrics={"last_rss_bytes": last_rss_bytes},
+        guard=job.guard,
+        environment=job.environment,
+        error=error,
+    )

@@ -1,0 +1,15 @@
+"""Control: threshold-p decisions, everything computed, kept keys alone stored: the memory saving without the compute saving."""
+
+from typing import ClassVar
+
+from modbench.methods.routed import RoutedMethod
+
+
+class KvOnly(RoutedMethod):
+    """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`."""
+
+    operator: ClassVar[str] = "kv_only"
+
+    def target_keep_ratio(self) -> float | None:
+        """`keep_ratio`."""
+        return self.settings.get("keep_ratio")

@@ -1,0 +1,15 @@
+"""Control, peer-style: threshold-p decisions, everything computed and stored, what is skipped is zeroed. Saves nothing."""
+
+from typing import ClassVar
+
+from modbench.methods.routed import RoutedMethod
+
+
+class Masked(RoutedMethod):
+    """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`."""
+
+    operator: ClassVar[str] = "masked"
+
+    def target_keep_ratio(self) -> float | None:
+        """`keep_ratio`."""
+        return self.settings.get("keep_ratio")

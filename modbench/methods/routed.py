@@ -1,0 +1,51 @@
+"""What the methods with routers share: convert the point's model, calibrate it, and build its unit variant."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from modbench.methods.base import Method, Subject
+from modbench.methods.hf_model import ROUTER_SEED_OFFSET, HfSubject, build_model
+from modbench.plan import PointWork
+from reference_impl import ModConfig, calibrate, convert
+
+
+class RoutedMethod(Method):
+    """A converted model; subclasses name the operator."""
+
+    operator: ClassVar[str]
+
+    def mod_config(self) -> ModConfig:
+        """Scenario settings -> ModConfig."""
+        return ModConfig.from_dict(
+            {
+                "operator": self.operator,
+                "routed_layers": list(self.settings["routed_layers"]),
+                **{key: self.settings[key] for key in ("threshold_p", "capacity", "gate") if key in self.settings},
+            }
+        )
+
+    def build(self, point: PointWork, device: torch.device) -> Subject:
+        """The converted model with seeded routers."""
+        return self._convert(point, device, self.mod_config())
+
+    def build_unit(self, point: PointWork, device: torch.device) -> Subject | None:
+        """p = 0 and unit gates: everything is kept and nothing is scaled."""
+        unit: Mapping[str, Any] = {"gate": "unit", "threshold_p": 0.0, "capacity": 1.0}
+        return self._convert(point, device, ModConfig.from_dict({**self.mod_config().to_dict(), **unit}))
+
+    def _convert(self, point: PointWork, device: torch.device, config: ModConfig) -> Subject:
+        model = build_model(point, device)
+        torch.manual_seed(point.workload["seed"] + ROUTER_SEED_OFFSET)
+        return HfSubject(convert(model, config, attention=point.attention))
+
+    def calibrate(self, subject: Subject, input_ids: Tensor, prompt_length: int) -> None:
+        """Set the routers so that prompt and continuation of this text each keep the target share."""
+        target = self.target_keep_ratio()
+        if target is None:
+            return
+        assert isinstance(subject, HfSubject), "routed methods build HfSubject"
+        calibrate(subject.model, input_ids, target, prompt_length)
+        subject.take_decisions()  # the calibrating forward is not part of any phase

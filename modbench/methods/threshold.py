@@ -1,0 +1,15 @@
+"""Threshold-p MoDification, the paper's operator: kept tokens alone are computed, stored and attended to."""
+
+from typing import ClassVar
+
+from modbench.methods.routed import RoutedMethod
+
+
+class Threshold(RoutedMethod):
+    """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`."""
+
+    operator: ClassVar[str] = "threshold"
+
+    def target_keep_ratio(self) -> float | None:
+        """`keep_ratio`."""
+        return self.settings.get("keep_ratio")

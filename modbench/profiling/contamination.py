@@ -1,0 +1,41 @@
+"""Was the launch disturbed? Context switches against its will, and wall time against CPU time. Flags beside the numbers, never a filter."""
+
+import resource
+import time
+from dataclasses import dataclass
+
+MAX_SWITCHES_PER_S = 50.0
+MAX_WALL_CPU_RATIO = 1.05
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What happened between start and stop of a `ContaminationMeter`."""
+
+    involuntary_switches_per_s: float
+    wall_cpu_ratio: float
+
+    def flags(self, is_cpu_bound: bool) -> list[str]:
+        """Readable doubts; the wall/CPU ratio means something only where the CPU does the work."""
+        found = []
+        if self.involuntary_switches_per_s > MAX_SWITCHES_PER_S:
+            found.append("contaminated: involuntary context switches")
+        if is_cpu_bound and self.wall_cpu_ratio > MAX_WALL_CPU_RATIO:
+            found.append("contaminated: wall time exceeds CPU time")
+        return found
+
+
+class ContaminationMeter:
+    """Counts from its creation to `stop()`, for this process alone."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+    def stop(self) -> Contamination:
+        """Rates since the start. The ratio compares wall time with CPU time per thread."""
+        wall = max(time.perf_counter() - self._wall, 1e-9)
+        cpu = max(time.process_time() - self._cpu, 1e-9) / self._threads
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - self._switches
+        return Contamination(switches / wall, wall / cpu)

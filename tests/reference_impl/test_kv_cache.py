@@ -1,0 +1,109 @@
+"""The growing caches: what they hold, how they grow, and what beams and cropping do to them."""
+
+import torch
+
+from reference_impl.kv_cache import ChunkedLayer, ModCache, RaggedLayer, grown_capacity, kv_cache_bytes
+
+FLOAT_BYTES = 4
+
+
+def states(rows: int, tokens: int, start: int = 0) -> torch.Tensor:
+    """(rows, 2, tokens, 3), each value telling its row and position."""
+    position = torch.arange(start, start + tokens, dtype=torch.float32)[None, None, :, None]
+    return (position + 1000 * torch.arange(rows)[:, None, None, None]).expand(rows, 2, tokens, 3).clone()
+
+
+def ragged(lengths: list[int]) -> RaggedLayer:
+    layer = RaggedLayer()
+    layer.begin(len(lengths))
+    for row, length in enumerate(lengths):
+        if length:
+            block = states(len(lengths), length)[row]
+            layer.append(row, block, -block, torch.arange(length) * 2)  # every other seen token was kept
+    layer.advance(20)
+    return layer
+
+
+def test_chunked_layer_returns_everything_appended_so_far():
+    layer = ChunkedLayer()
+    layer.update(states(2, 5), -states(2, 5))
+    keys, values = layer.update(states(2, 30, start=5), -states(2, 30, start=5))
+    assert torch.equal(keys, states(2, 35))
+    assert torch.equal(values, -states(2, 35))
+
+
+def test_appending_one_token_rarely_moves_the_buffer():
+    layer = ChunkedLayer()
+    layer.update(states(1, 1600), states(1, 1600))
+    moves, address = 0, layer.keys.data_ptr()
+    for position in range(1600, 1800):
+        layer.update(states(1, 1, position), states(1, 1, position))
+        moves += layer.keys.data_ptr() != address
+        address = layer.keys.data_ptr()
+    assert moves == 1  # capacity 1700 -> 1806
+
+
+def test_growth_slack_is_a_sixteenth():
+    assert grown_capacity(1600) == 1700
+    assert grown_capacity(4) == 12
+
+
+def test_bytes_are_those_of_kept_tokens_and_slack_is_reported_apart():
+    cache = ModCache(2, routed_layers=(1,))
+    cache.layers[0].update(states(2, 100), states(2, 100))
+    cache.layers[1] = ragged([7, 0])
+    occupied, allocated = kv_cache_bytes(cache)
+    per_token = 2 * 2 * 3 * FLOAT_BYTES  # keys and values, 2 heads x 3
+    assert occupied == (200 + 7) * per_token
+    assert allocated == (216 + 15) * per_token + 15 * 4  # one int32 index per ragged slot
+
+
+def test_ragged_layer_counts_seen_tokens_not_kept_ones():
+    layer = ragged([3, 0, 5])
+    assert layer.get_seq_length() == 20
+    assert layer.get_mask_sizes(4) == (24, 0)
+    assert layer.lengths() == [3, 0, 5]
+
+
+def test_crop_forgets_seen_tokens_and_the_kept_ones_among_them():
+    layer = ragged([5, 1])  # kept seen indices 0 2 4 6 8 and 0
+    layer.crop(-13)  # 7 seen tokens remain: indices 0 to 6
+    assert layer.lengths() == [4, 1]
+    assert layer.get_seq_length() == 7
+    layer.crop(0)
+    assert layer.lengths() == [4, 1]
+
+
+def test_beams_that_share_a_parent_diverge():
+    layer = ragged([2, 4])
+    layer.reorder_cache(torch.tensor([1, 1]))
+    layer.append(0, states(1, 1)[0], states(1, 1)[0], torch.tensor([0]))
+    assert layer.lengths() == [5, 4]
+    assert torch.equal(layer.rows[0].keys[:, :4], layer.rows[1].keys[:, :4])
+
+
+def test_row_selection_by_index_mask_and_repetition():
+    layer = ragged([1, 2, 3])
+    layer.batch_select_indices(torch.tensor([True, False, True]))
+    assert layer.lengths() == [1, 3]
+    layer.batch_repeat_interleave(2)
+    assert layer.lengths() == [1, 1, 3, 3]
+
+
+def test_chunked_layer_selects_and_crops_rows():
+    layer = ChunkedLayer()
+    layer.update(states(3, 6), states(3, 6))
+    layer.batch_select_indices(torch.tensor([2, 0]))
+    layer.crop(-2)
+    keys, _ = layer.update(states(2, 1, 4), states(2, 1, 4))
+    assert keys[:, 0, :4, 0].tolist() == [[2000, 2001, 2002, 2003], [0, 1, 2, 3]]
+    assert keys.shape[2] == 5
+
+
+def test_reset_frees_everything():
+    cache = ModCache(2, routed_layers=(1,))
+    cache.layers[0].update(states(1, 4), states(1, 4))
+    cache.layers[1] = ragged([2])
+    cache.reset()
+    assert kv_cache_bytes(cache) == (0, 0)
+    assert cache.get_seq_length() == 0
