@@ -3,27 +3,25 @@
 In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modbench.plan import PointWork, RunSpec
+from modbench.plan import RunSpec
 from modbench.record import GuardResult, Record, Status
 
 
 class Job(BaseModel):
     """One piece of work for one fresh process.
 
-    `base_dir` is the scenario's folder (relative paths start there); `environment` and `guard` are copied into the record;
-    `progress_path` is where the worker notes its phase, so that a killed launch still says how far it came.
+    `environment` and `guard` are copied into the record; `progress_path` is where the worker notes its phase, so that a killed
+    launch still says how far it came.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["launch", "guard", "probe"]
     spec: RunSpec | None = None
-    base_dir: str = "."
     device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe")
     dtype: str = "float32"
     threads: int = 1
@@ -32,15 +30,6 @@ class Job(BaseModel):
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str
     progress_path: str
-
-    def point(self) -> PointWork:
-        """The point, its model folder made absolute."""
-        assert self.spec is not None, f"a {self.kind} job without a run spec has no point"
-        path = self.spec.point.model.get("path")
-        if path is None:
-            return self.spec.point
-        model = {**self.spec.point.model, "path": str(Path(self.base_dir, path))}
-        return self.spec.point.model_copy(update={"model": model})
 
 
 class GuardReport(BaseModel):

@@ -8,7 +8,6 @@ Shapes: B batch, T tokens.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,10 +67,10 @@ class Measurement:
 
 def run_launch(job: Job, on_phase: OnPhase) -> Record:
     """Measure one launch; `on_phase` hears build, calibrate, warmup, prefill, decode, done."""
-    spec, point = job.spec, job.point()
+    spec = job.spec
     assert spec is not None, "a launch job has a run spec"
-    device = torch.device(job.device)
-    tokens = prompt_tokens(point, Path(job.base_dir))
+    point, device = spec.point, torch.device(job.device)
+    tokens = prompt_tokens(point)
     ids_BT = tokens.ids_BT.to(device)
     on_phase("build")
     method = METHODS[spec.kind](point.settings)
@@ -92,7 +91,7 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
         kind=spec.kind,
         status="invalid" if missed else "ok",
         phase="done",
-        point=spec.point,
+        point=point,
         pair=spec.pair,
         samples=Samples(
             ttft_s=[sample.ttft_s for sample in measured.samples],

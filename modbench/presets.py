@@ -1,8 +1,9 @@
 """Model geometries by name: published ones from 3B to 70B, and small ones for a CPU.
 
 A geometry uses the names of Hugging Face configs. `PRESETS["llama2-7b"]` is the whole entry; adding one is one line.
-Source: the models' published `config.json` files as recorded in this project's platform notes; layers, widths, heads and
-vocabularies reproduce the published parameter totals (tested), epsilon, positions and rope theta are not covered by that test.
+Source: the models' published `config.json` files as recorded in this project's platform notes; layers, widths, heads
+and vocabularies reproduce the published parameter totals (tested), epsilon, positions and rope theta are not covered by
+that test.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt

@@ -16,8 +16,7 @@ from transformers import AutoTokenizer
 
 from modbench.errors import UnsupportedError
 from modbench.plan import PointWork
-from modbench.scenario.models import Prompt
-from modbench.scenario.prompt_text import read_prompt_text
+from modbench.scenario.prompt_text import read_text_source
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class PromptTokens:
     is_wrapped: bool
 
 
-def prompt_tokens(point: PointWork, base_dir: Path) -> PromptTokens:
+def prompt_tokens(point: PointWork) -> PromptTokens:
     """The tokens that every method gets at this point.
 
     Raises:
@@ -41,7 +40,7 @@ def prompt_tokens(point: PointWork, base_dir: Path) -> PromptTokens:
         generator = torch.Generator().manual_seed(workload["seed"])
         ids_BT = torch.randint(0, point.geometry.vocab_size, (batch, length), generator=generator)
         return PromptTokens(ids_BT, _digest(ids_BT), is_wrapped=False)
-    text = read_prompt_text(Prompt(text=workload["prompt"]["text"]), base_dir)
+    text = read_text_source(Path(workload["prompt"]["text"]))
     ids = _text_ids(text, point)
     if int(ids.max()) >= point.geometry.vocab_size:
         raise UnsupportedError(

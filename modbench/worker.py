@@ -72,7 +72,7 @@ def probe(job: Job) -> Probe:
 def guard(job: Job) -> GuardReport:
     """Check the method's identities at this model geometry."""
     assert job.spec is not None, "a guard job has a run spec"
-    point = job.point()
+    point = job.spec.point
     method = METHODS[job.spec.kind](point.settings)
     outcome = check_identities(method, point, torch.device(job.device))
     return GuardReport(

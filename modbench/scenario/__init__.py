@@ -1,5 +1,43 @@
 """YAML -> frozen, strict models; every error in a scenario is raised in this folder."""
 
-from modbench.scenario.models import BASELINE, SETTINGS, Measure, MethodSettings, ModelSpec, Point, Scenario, Workload
+from modbench.scenario.expectation import METRICS, Condition, Expectation, Metric, parse_expectation
+from modbench.scenario.keys import value_at
+from modbench.scenario.loading import LoadedScenario, load_scenario
+from modbench.scenario.models import (
+    BASELINE,
+    SETTINGS,
+    Measure,
+    MethodSettings,
+    ModelSpec,
+    Point,
+    Prompt,
+    Scenario,
+    Workload,
+)
+from modbench.scenario.prompt_text import read_prompt_text, read_text_source
+from modbench.scenario.routed_layers import resolve_routed_layers
+from modbench.scenario.schema import json_schema
 
-__all__ = ["BASELINE", "SETTINGS", "Measure", "MethodSettings", "ModelSpec", "Point", "Scenario", "Workload"]
+__all__ = [
+    "BASELINE",
+    "METRICS",
+    "SETTINGS",
+    "Condition",
+    "Expectation",
+    "LoadedScenario",
+    "Measure",
+    "MethodSettings",
+    "Metric",
+    "ModelSpec",
+    "Point",
+    "Prompt",
+    "Scenario",
+    "Workload",
+    "json_schema",
+    "load_scenario",
+    "parse_expectation",
+    "read_prompt_text",
+    "read_text_source",
+    "resolve_routed_layers",
+    "value_at",
+]

@@ -1,7 +1,7 @@
 """The scenario as frozen, strict models: what a user may write, with defaults and limits.
 
-In: plain data from `source.py`. Out: `Scenario`, and per matrix cell a `Point` (made by `loading.py`).
-Every message raised here says what was found and what is allowed; `loading.py` puts file and line before it.
+In: plain data from `source.py`. Out: `Scenario`, and per matrix cell a `Point` (made by `cells.py`).
+Every message raised here says what was found and what is allowed; `problems.py` puts file and line before it.
 """
 
 from typing import Annotated, Any, Literal
@@ -70,8 +70,12 @@ def _auto_or_integer(minimum: int) -> WithJsonSchema:
 class ModelSpec(StrictModel):
     """Which model: exactly one of preset, path and geometry."""
 
-    preset: str | None = Field(None, description="a published geometry by name", json_schema_extra={"enum": list(PRESETS)})
-    path: str | None = Field(None, description="a local Hugging Face folder: config.json, with weights unless weights: random")
+    preset: str | None = Field(
+        None, description="a published geometry by name", json_schema_extra={"enum": list(PRESETS)}
+    )
+    path: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="a local Hugging Face folder: config.json, with weights unless weights: random"
+    )
     geometry: Geometry | None = None
     dtype: Dtype = "float32"
     weights: Literal["random", "checkpoint"] | None = Field(
@@ -143,7 +147,7 @@ class KvOnlySettings(_ThresholdRule):
 
 
 class TopkSettings(_RoutedSettings):
-    """MoD as published: the `capacity` share with the highest scores per sequence at prefill, a causal predictor at decode."""
+    """MoD as published: per sequence the `capacity` share with the highest scores; at decode a causal predictor."""
 
     method: Literal["topk"] = "topk"
     capacity: float = Field(0.125, gt=0, le=1)
@@ -166,6 +170,7 @@ MethodSettings = (
     | KvOnlySettings
     | EntrySettings
 )
+LabelledSettings = Annotated[MethodSettings, Field(discriminator="method")]
 SETTINGS: dict[str, type[StrictModel]] = {
     "dense": DenseSettings,
     "threshold": ThresholdSettings,
@@ -181,7 +186,9 @@ BASELINE = "dense"
 class Prompt(StrictModel):
     """Where the tokens come from: a text file or folder (bytes, or the checkpoint's tokenizer), or seeded noise."""
 
-    text: str | None = Field(None, description="a UTF-8 file, or a folder whose *.md and *.txt are joined in name order")
+    text: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="a UTF-8 file, or a folder whose *.md and *.txt are joined in name order"
+    )
     synthetic: bool = Field(False, description="uniform random token ids from the seed")
 
     @model_validator(mode="after")
@@ -211,7 +218,7 @@ class Measure(StrictModel):
     samples: PositiveInt = Field(5, description="timed samples per launch")
     warmup: Annotated[Literal["auto"] | int, BeforeValidator(_parse_warmup), _auto_or_integer(0)] = "auto"
     timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="per launch, from its start")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:INDEX")
     attention: Literal["auto", "sdpa", "flash_attn", "torch_varlen"] = "auto"
     threads: PositiveInt = Field(1, description="CPU threads of a launch")
     start: Literal["auto", "fork", "spawn"] = Field("auto", description="auto: fork on Linux, spawn elsewhere")
@@ -223,7 +230,7 @@ class Scenario(StrictModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits, '.', '_', '-'")
     question: str = Field("", max_length=500)
     model: ModelSpec
-    methods: dict[str, Annotated[MethodSettings, Field(discriminator="method")]]
+    methods: dict[str, LabelledSettings]
     workload: Workload
     measure: Measure = Measure()
     matrix: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key of this file -> values")
@@ -235,7 +242,9 @@ class Point(StrictModel):
 
     axes: dict[str, Any]
     model: ModelSpec
-    geometry: Geometry = Field(description="resolved, with max_positions applied")
-    methods: dict[str, MethodSettings]
+    geometry: Geometry = Field(description="resolved: max_positions applied, heads and head size written out")
+    methods: dict[str, LabelledSettings]
     workload: Workload
     measure: Measure
+    config_sha256: str | None = Field(None, description="of the model folder's config.json, for a model given by path")
+    prompt_sha256: str | None = Field(None, description="of the prompt's text, for a text prompt")

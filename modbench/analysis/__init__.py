@@ -1,0 +1,26 @@
+"""Records -> summaries, comparisons, verdicts, predictions. Pure: no torch, pandas, matplotlib, files or clock."""
+
+from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
+from modbench.analysis.pairs import comparisons
+from modbench.analysis.rows import CellSummary, Failure, Footnote, MethodRow, Summary, metric_value
+from modbench.analysis.summary import summarise
+from modbench.analysis.verdict import Judgement, Verdict, decided, judge, judge_family, margin
+
+__all__ = [
+    "CellSummary",
+    "ExpectationOutcome",
+    "Failure",
+    "Footnote",
+    "Judgement",
+    "MethodRow",
+    "Summary",
+    "Verdict",
+    "comparisons",
+    "decided",
+    "evaluate_expectations",
+    "judge",
+    "judge_family",
+    "margin",
+    "metric_value",
+    "summarise",
+]

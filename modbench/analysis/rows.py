@@ -1,0 +1,150 @@
+"""The nouns of a summary: cells, a row per method, latencies, speed-ups, doubts, failures. Frozen, in base units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modbench.analysis.pairs import LatencyMetric
+from modbench.analysis.statistics import Percentile
+from modbench.analysis.verdict import Judgement
+from modbench.scenario import METRICS
+
+SPEEDUP_METRICS: dict[str, LatencyMetric] = {
+    "prefill_speedup": "ttft_s",
+    "decode_speedup": "tpot_s",
+    "end_to_end_speedup": "end_to_end_s",
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of several launches: their median, smallest and largest, in seconds."""
+
+    median: float
+    low: float
+    high: float
+    num_launches: int
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Baseline time / method time: exp(-median of the ln ratios); the exact interval exists from 8 pairs on.
+
+    `judgement` is None for end-to-end, which is derived from the two phases and takes no part in the family of
+    verdicts.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    num_pairs: int
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method at one cell.
+
+    `values` has every name of the scenario's `METRICS`, None where unknown. A row `is_wrong` if an identity of the
+    same-work guard failed: its numbers are computed, and count for nothing.
+    """
+
+    method: str
+    kind: str
+    point_id: str
+    settings: Mapping[str, Any]
+    is_baseline: bool
+    status_counts: Mapping[str, int]
+    num_launches: int
+    latencies: Mapping[LatencyMetric, Spread]
+    speedups: Mapping[str, Speedup]
+    itl_percentiles: Mapping[int, Percentile]
+    values: Mapping[str, float | None]
+    peak_memory_metric: str | None
+    guard: Mapping[str, str]
+    failed_identities: tuple[str, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the method does not do the work it is compared on."""
+        return bool(self.failed_identities)
+
+    @property
+    def has_failed(self) -> bool:
+        """True if no launch was `ok`: there are no numbers."""
+        return self.num_launches == 0
+
+    @property
+    def peak_memory_bytes(self) -> float | None:
+        """The value of `peak_memory_metric`."""
+        return self.values[self.peak_memory_metric] if self.peak_memory_metric else None
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One cell of the matrix: the axes that name it, what was run there, and a row per method, the baseline first."""
+
+    cell_id: str
+    axes: Mapping[str, Any]
+    model: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    device_kind: str
+    attention: str
+    threads: int
+    dtype: str
+    rows: tuple[MethodRow, ...]
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A doubt about numbers, and the methods it concerns (none: all)."""
+
+    text: str
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Launches of one method at one cell that gave no numbers, for one reason."""
+
+    cell_id: str
+    method: str
+    status: str
+    phase: str
+    error: str | None
+    last_memory_bytes: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report prints.
+
+    `environment` is the first record's; `varying_environment` names its dotted keys that differ in a later record.
+    """
+
+    cells: tuple[CellSummary, ...]
+    failures: tuple[Failure, ...]
+    footnotes: tuple[Footnote, ...]
+    environment: Mapping[str, Any]
+    varying_environment: tuple[str, ...]
+    num_records: int
+    tolerance: float
+    run_ids: tuple[str, ...] = field(default_factory=tuple)
+
+    def cell(self, cell_id: str) -> CellSummary:
+        """The cell of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {cell.cell_id: cell for cell in self.cells}[cell_id]
+
+
+def metric_value(row: MethodRow, name: str) -> float | None:
+    """The row's value of an expectation's metric, in base units; None where unknown.
+
+    Raises:
+        KeyError: the name is not in the scenario's `METRICS`.
+    """
+    assert set(row.values) == set(METRICS), "a row has a value, or None, for every metric"
+    return row.values[name]

@@ -1,0 +1,293 @@
+"""Records -> a summary: per cell and method the latencies, speed-ups, memory, ideals, doubts and failures.
+
+In: the records of one or more runs of a scenario. Out: a `Summary`, which `report/` prints as it is.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modbench.analysis.pairs import (
+    FAMILY_METRICS,
+    ComparisonKey,
+    LatencyMetric,
+    comparisons,
+    launch_latency,
+    pair_values,
+)
+from modbench.analysis.resources import (
+    ideal_values,
+    keep_values,
+    memory_ratios,
+    memory_values,
+    peak_metric,
+    ratio,
+    varying_metrics,
+)
+from modbench.analysis.rows import (
+    SPEEDUP_METRICS,
+    CellSummary,
+    Failure,
+    Footnote,
+    MethodRow,
+    Speedup,
+    Spread,
+    Summary,
+)
+from modbench.analysis.statistics import (
+    MIN_PAIRS,
+    PERCENTILE_NEEDS,
+    interval_of_speedup,
+    log_ratios,
+    median,
+    percentile,
+    speedup_of,
+)
+from modbench.analysis.verdict import DEFAULT_TOLERANCE, Judgement, judge_family, margin
+from modbench.record import Record
+from modbench.scenario import BASELINE, METRICS
+
+Judgements = Mapping[ComparisonKey, Judgement]
+
+
+def summarise(
+    records: Sequence[Record],
+    num_skipped_lines: int = 0,
+    tolerance: float = DEFAULT_TOLERANCE,
+    noise_floor: float | None = None,
+) -> Summary:
+    """Summarise records by cell and method; only `ok` launches give numbers.
+
+    Args:
+        records: launches in the order written; cells and methods appear in first-seen order, the baseline first.
+        num_skipped_lines: damaged lines of the records file, for a footnote.
+        tolerance: what counts as the same speed, as a share.
+        noise_floor: of this machine, as a share; the margin of verdicts is the larger of the two.
+    """
+    delta = margin(tolerance, noise_floor)
+    family = comparisons(records)
+    judgements = dict(zip(family, judge_family(family.values(), delta), strict=True))
+    by_cell: dict[str, list[Record]] = {}
+    for record in records:
+        by_cell.setdefault(record.point.cell_id, []).append(record)
+    cells = tuple(_summarise_cell(cell_id, members, judgements) for cell_id, members in by_cell.items())
+    environment, varying = _environments(records)
+    return Summary(
+        cells=cells,
+        failures=_failures(records),
+        footnotes=_footnotes(records, cells, num_skipped_lines),
+        environment=environment,
+        varying_environment=varying,
+        num_records=len(records),
+        tolerance=delta,
+        run_ids=tuple(dict.fromkeys(record.run_id for record in records)),
+    )
+
+
+def _summarise_cell(cell_id: str, records: Sequence[Record], judgements: Judgements) -> CellSummary:
+    by_method: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        by_method.setdefault((record.method, record.point_id), []).append(record)
+    ordered = sorted(by_method.values(), key=lambda members: members[0].method != BASELINE)  # stable: first seen
+    base_ok = [record for record in records if record.method == BASELINE and record.status == "ok"]
+    point = (base_ok or records)[0].point
+    return CellSummary(
+        cell_id=cell_id,
+        axes=point.axes,
+        model=point.model,
+        workload=point.workload,
+        device_kind=point.device_kind,
+        attention=point.attention,
+        threads=point.threads,
+        dtype=point.dtype,
+        rows=tuple(_summarise_method(members, records, base_ok, judgements) for members in ordered),
+    )
+
+
+def _summarise_method(
+    members: Sequence[Record], cell: Sequence[Record], base_ok: Sequence[Record], judgements: Judgements
+) -> MethodRow:
+    first = members[0]
+    is_baseline = first.method == BASELINE
+    ok = [record for record in members if record.status == "ok"]
+    latencies = _latencies(ok)
+    speedups = {} if is_baseline else _speedups(first, cell, judgements)
+    memory = memory_values(ok)
+    base_memory = memory_values(base_ok) if base_ok and not is_baseline else None
+    values: dict[str, float | None] = dict.fromkeys(METRICS)
+    values |= memory | memory_ratios(memory, base_memory) | keep_values(ok) | ideal_values(ok)
+    values |= _rates(first, latencies)
+    values |= {name: speedup.value for name, speedup in speedups.items()}
+    if is_baseline:
+        values |= {"prefill_ideal_speedup": None, "decode_ideal_speedup": None}
+    for phase in ("prefill", "decode"):
+        values[f"{phase}_share_of_ideal"] = ratio(values[f"{phase}_speedup"], values[f"{phase}_ideal_speedup"])
+    itl = [gap for record in ok for gap in record.samples.itl_s]
+    guard = _guard(members)
+    return MethodRow(
+        method=first.method,
+        kind=first.kind,
+        point_id=first.point_id,
+        settings=first.point.settings,
+        is_baseline=is_baseline,
+        status_counts=dict(Counter(record.status for record in members)),
+        num_launches=len(ok),
+        latencies=latencies,
+        speedups=speedups,
+        itl_percentiles={percent: percentile(itl, percent) for percent in PERCENTILE_NEEDS},
+        values=values,
+        peak_memory_metric=peak_metric(memory),
+        guard=guard,
+        failed_identities=tuple(name for name, result in guard.items() if result == "failed"),
+    )
+
+
+def _latencies(ok: Sequence[Record]) -> dict[LatencyMetric, Spread]:
+    spreads: dict[LatencyMetric, Spread] = {}
+    for metric in SPEEDUP_METRICS.values():
+        values = [value for record in ok if (value := launch_latency(record, metric)) is not None]
+        if values:
+            spreads[metric] = Spread(median(values), min(values), max(values), len(values))
+    return spreads
+
+
+def _rates(record: Record, latencies: Mapping[LatencyMetric, Spread]) -> dict[str, float | None]:
+    """Latencies in seconds and total rates of the batch in tokens per second."""
+    ttft = latencies["ttft_s"].median if "ttft_s" in latencies else None
+    tpot = latencies["tpot_s"].median if "tpot_s" in latencies else None
+    batch, context = (record.point.workload.get(name) for name in ("batch", "context"))
+    return {
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "prefill_tokens_per_s": ratio(batch * context if batch and context else None, ttft),
+        "decode_tokens_per_s": ratio(batch, tpot),
+    }
+
+
+def _speedups(first: Record, cell: Sequence[Record], judgements: Judgements) -> dict[str, Speedup]:
+    speedups = {}
+    for name, metric in SPEEDUP_METRICS.items():
+        differences = log_ratios(pair_values(cell, first.method, first.point_id, metric))
+        if not differences:
+            continue
+        judgement = None
+        if metric in FAMILY_METRICS:
+            judgement = judgements[ComparisonKey(first.point.cell_id, first.method, first.point_id, metric)]
+        speedups[name] = Speedup(speedup_of(differences), interval_of_speedup(differences), len(differences), judgement)
+    return speedups
+
+
+def _guard(members: Sequence[Record]) -> dict[str, str]:
+    """The worst result of each identity over the launches."""
+    worst = {"passed": 0, "declared": 1, "failed": 2}
+    results: dict[str, str] = {}
+    for record in members:
+        for name, result in record.guard.items():
+            if worst[result] >= worst[results.get(name, "passed")]:
+                results[name] = result
+    return results
+
+
+def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
+    groups: dict[tuple[str, str, str, str, str | None], list[Record]] = {}
+    for record in records:
+        if record.status != "ok":
+            key = (record.point.cell_id, record.method, record.status, record.phase, record.error)
+            groups.setdefault(key, []).append(record)
+    return tuple(Failure(*key, _last_memory(members), len(members)) for key, members in groups.items())
+
+
+def _last_memory(records: Sequence[Record]) -> float | None:
+    """The largest of the peaks that failed launches still reported, of the outermost kind known."""
+    for name in ("peak_device_used_bytes", "peak_allocated_bytes", "peak_rss_bytes"):
+        values = [value for record in records if (value := record.metrics.get(name)) is not None]
+        if values:
+            return max(values)
+    return None
+
+
+def _footnotes(records: Sequence[Record], cells: Sequence[CellSummary], num_skipped_lines: int) -> tuple[Footnote, ...]:
+    doubts: dict[str, dict[str, None]] = {}  # text -> methods, both in first-seen order
+
+    def doubt(text: str, method: str) -> None:
+        doubts.setdefault(text, {})[method] = None
+
+    for record in records:
+        for flag in record.flags if record.status == "ok" else ():
+            doubt(flag, record.method)
+    by_row: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        if record.status == "ok":
+            by_row.setdefault((record.point.cell_id, record.method, record.point_id), []).append(record)
+    for members in by_row.values():
+        for name in varying_metrics(members):
+            doubt(f"{name} differs between launches; the median is shown", members[0].method)
+    for cell in cells:
+        for row in cell.rows:
+            for text in _row_doubts(row):
+                doubt(text, row.method)
+    skipped = [Footnote(f"{num_skipped_lines} damaged line(s) of the records file were passed over")]
+    notes = [Footnote(text, tuple(methods)) for text, methods in doubts.items()]
+    return tuple(skipped * (num_skipped_lines > 0) + notes)
+
+
+def _row_doubts(row: MethodRow) -> list[str]:
+    if row.has_failed:
+        return []
+    doubts = [f"wrong: identity {name} failed; its speed counts for nothing" for name in row.failed_identities]
+    doubts += [f"declared: identity {name} does not hold" for name, result in row.guard.items() if result == "declared"]
+    if not row.is_baseline:
+        num_pairs = max((speedup.num_pairs for speedup in row.speedups.values()), default=0)
+        if num_pairs < MIN_PAIRS:
+            doubts.append(f"no verdict below {MIN_PAIRS} pairs")
+        doubts += _open_questions(row)
+        if row.values["prefill_ideal_speedup"] is None:
+            doubts.append("ideal speed-up n/a: ceilings or keep ratios are missing")
+    missing = [percent for percent, found in row.itl_percentiles.items() if found.value is None and percent > 50]
+    if missing and row.itl_percentiles[50].value is not None:
+        doubts.append(
+            "percentiles of inter-token latency: "
+            + ", ".join(f"p{p} n/a (needs {PERCENTILE_NEEDS[p]})" for p in missing)
+        )
+    return doubts
+
+
+def _open_questions(row: MethodRow) -> list[str]:
+    """Comparisons with enough pairs for a look that are not decided, and what it would take."""
+    questions = []
+    for name, speedup in row.speedups.items():
+        judgement = speedup.judgement
+        if judgement is None or judgement.interval is None or not judgement.reason:
+            continue
+        needed = judgement.pairs_needed
+        effort = (
+            f"about {needed} pairs would decide" if needed else "no number of pairs that is worth while would decide"
+        )
+        questions.append(f"{name} is {judgement.verdict.value}: {judgement.reason}; {effort}")
+    return questions
+
+
+def _environments(records: Sequence[Record]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The first record's environment, and the dotted keys whose values differ in a later one."""
+    if not records:
+        return {}, ()
+    first = flatten(records[0].environment)
+    varying: dict[str, None] = {}
+    for record in records[1:]:
+        if record.environment is records[0].environment or record.environment == records[0].environment:
+            continue
+        other = flatten(record.environment)
+        varying |= dict.fromkeys(key for key in {**first, **other} if first.get(key) != other.get(key))
+    return records[0].environment, tuple(varying)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

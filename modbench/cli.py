@@ -1,0 +1,147 @@
+"""The command line: parse, call one function, print. Imports nothing heavy, so `--help` and `validate` start at once."""
+
+import json
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from modbench import __version__
+from modbench.errors import ModbenchError
+from modbench.record import record_json_schema
+from modbench.scenario import LoadedScenario, json_schema, load_scenario
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="modbench",
+    help="Measure, and make real, the savings of Mixture-of-Depths in long-context language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the scenario, e.g. workload.batch=4. Repeatable."),
+]
+
+
+class Format(StrEnum):
+    """Where a summary goes beside the report files."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        Console().print(f"modbench {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.yaml")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for records and report.", show_default="reports/<scenario>/<time>")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="cpu|cuda|cuda:N", help="Override measure.device.", show_default="the scenario's")
+    ] = None,
+    overrides: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")] = False,
+    allow_entry: Annotated[
+        bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
+) -> None:
+    """Run a scenario: measure every launch, then print and write the report.
+
+    Exit codes: 0 done, 1 an expectation is not met, 2 usage or scenario error, 5 a launch failed or nothing was measured,
+    130 interrupted (go on with --resume).
+    """
+    from modbench.command_run import run_command
+
+    if device is not None:
+        overrides = [*(overrides or []), f"measure.device={device}"]
+    loaded = load_scenario(scenario, overrides or [])
+    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line()))
+
+
+@app.command()
+def validate(
+    scenarios: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    overrides: SetOption = None,
+) -> None:
+    """Check scenario files without running them; exit code 2 if any is wrong."""
+    console, errors = Console(), Console(stderr=True)
+    has_failed = False
+    for path in scenarios:
+        try:
+            loaded = load_scenario(path, overrides or [])
+        except ModbenchError as error:
+            has_failed = True
+            errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        else:
+            console.print(f"{path}: {_size_text(loaded)}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(2 if has_failed else 0)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    format: Annotated[Format, typer.Option(help="What to print; the report files are written either way.")] = Format.CONSOLE,
+) -> None:
+    """Make the report of a run again from its records."""
+    from modbench.command_run import report_command
+
+    report_command(folder, is_json=format is Format.JSON)
+
+
+@app.command()
+def schema(
+    record: Annotated[bool, typer.Option("--record", help="Of a record line instead of a scenario file.")] = False,
+) -> None:
+    """Print the JSON Schema of a scenario file, for editors."""
+    sys.stdout.write(json.dumps(record_json_schema() if record else json_schema(), indent=2) + "\n")
+
+
+def _size_text(loaded: LoadedScenario) -> str:
+    points, methods = len(loaded.points), len(loaded.scenario.methods)
+    launches = loaded.scenario.measure.launches
+    each = "in up to three looks" if launches == "auto" else f"{points * methods * int(launches)} launches"
+    return f"valid: {points} point{'s' if points != 1 else ''} x {methods} methods, {each}"
+
+
+def _command_line() -> str:
+    """The command as it would be typed again."""
+    return shlex.join(["modbench", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the program; what the user can mend ends as its lines on stderr and exit code 2 (or the error's own)."""
+    try:
+        app()
+    except ModbenchError as error:
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (| head); nothing is left to say
+        sys.exit(0)

@@ -1,0 +1,83 @@
+"""`modbench run` and `modbench report`: from a loaded scenario, or a run's folder, to printed and written results."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from modbench.analysis import ExpectationOutcome, evaluate_expectations, summarise
+from modbench.record import load_records
+from modbench.report.console import render_console
+from modbench.report.document import Document
+from modbench.report.progress import LiveProgress, PlainProgress, QuietProgress
+from modbench.report.write import write_report
+from modbench.run_folder import open_run_folder, read_run_file
+from modbench.runner import exit_code, run_scenario
+from modbench.scenario import LoadedScenario, parse_expectation
+
+INTERRUPTED = 130
+
+
+def run_command(
+    loaded: LoadedScenario, output: Path | None, is_resumed: bool, allow_entry: bool, is_quiet: bool, command: str
+) -> int:
+    """Measure, report, and return the exit code of `modbench run`."""
+    console = Console()
+    folder = open_run_folder(loaded, output, is_resumed, command)
+    display: Any
+    if is_quiet:
+        display = nullcontext(QuietProgress())
+    elif console.is_terminal:
+        display = LiveProgress(console)
+    else:
+        display = nullcontext(PlainProgress(console))
+    try:
+        with display as progress:
+            run_scenario(loaded, folder, allow_entry, progress)
+    except KeyboardInterrupt:
+        text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: --resume --output {folder.path}"
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        return INTERRUPTED
+    document = make_document(folder.path)
+    _write(folder.path, document, None if is_quiet else console)
+    return exit_code(load_records(folder.path).records, sum(not outcome.is_met for outcome in document.outcomes))
+
+
+def report_command(folder: Path, is_json: bool) -> None:
+    """Make the report of a finished or interrupted run again; print it, or its summary as JSON."""
+    document = make_document(folder)
+    if not is_json:
+        _write(folder, document, Console())
+        return
+    write_report(folder, document)
+    facts = {"summary": asdict(document.summary), "expectations": [asdict(outcome) for outcome in document.outcomes]}
+    sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+
+
+def make_document(folder: Path) -> Document:
+    """Everything a report shows, from the files of a run's folder alone.
+
+    Raises:
+        RecordError: the records cannot be read.
+        OutputError: it is not the folder of a run.
+    """
+    run = read_run_file(folder)
+    file = load_records(folder)
+    summary = summarise(file.records, file.num_skipped_lines)
+    expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
+    outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary)
+    return Document(summary, run["name"], run["question"], run["command"], outcomes)
+
+
+def _write(folder: Path, document: Document, console: Console | None) -> None:
+    """Print (unless quiet) and write the report; the last line is where it is."""
+    if console is not None:
+        render_console(document, console)
+    write_report(folder, document)
+    Console().print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+

@@ -1,0 +1,1 @@
+"""Summaries as console tables, Markdown, HTML and plots: formatting only, nothing is computed here but text."""

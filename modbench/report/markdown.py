@@ -1,0 +1,75 @@
+"""A document as `report.md`: GitHub tables, everything from outside escaped."""
+
+from collections.abc import Sequence
+
+from modbench.report.answer import answers
+from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
+from modbench.report.escaping import escape_markdown, one_line
+from modbench.report.tables import Table, expectation_table, failure_table, measurement_tables
+
+
+def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -> str:
+    """The report as Markdown text.
+
+    Args:
+        document: what to print.
+        plots: (relative path, caption) of image files beside the report.
+    """
+    summary = document.summary
+    parts = [f"# {escape_markdown(document.title)}"]
+    parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
+    parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
+    parts += [_section(table) for table in measurement_tables(summary)]
+    parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]
+    failures, expectations = failure_table(summary), expectation_table(document)
+    if failures is not None:
+        parts.append(_section(failures))
+    if summary.footnotes:
+        parts.append("## Doubts\n\n" + "\n".join(f"- {escape_markdown(footnote_text(n))}" for n in summary.footnotes))
+    if expectations is not None:
+        parts.append(_section(expectations))
+    parts.append(_environment(document))
+    if document.command:
+        parts.append(f"## Reproduce\n\n{_code_block(document.command)}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(title: str, facts: Sequence[tuple[str, str]]) -> str:
+    if not facts:
+        return ""
+    return f"**{title}:** " + " · ".join(f"{escape_markdown(key)} {escape_markdown(text)}" for key, text in facts)
+
+
+def _section(table: Table) -> str:
+    return f"## {escape_markdown(table.title)}\n\n" + "\n\n".join(_tables(table))
+
+
+def _tables(table: Table) -> list[str]:
+    """One GitHub table per group: GitHub has no row that spans columns."""
+    header = "| " + " | ".join(escape_markdown(column.header) for column in table.columns) + " |"
+    rule = "|" + "|".join(" ---: " if column.is_numeric else " :--- " for column in table.columns) + "|"
+    texts = []
+    for group in table.groups:
+        lines = [f"### {escape_markdown(group.label)}", ""] if group.label else []
+        lines += [header, rule]
+        for row in group.rows:
+            cells = [escape_markdown(text) for text in row.cells]
+            if row.state == "wrong":
+                cells = [f"<sub>{text}</sub>" for text in cells]
+            lines.append("| " + " | ".join(cells) + " |")
+        texts.append("\n".join(lines))
+    return texts
+
+
+def _environment(document: Document) -> str:
+    rows = environment_rows(document.summary)
+    if not rows:
+        return ""
+    lines = ["## Environment", "", "| Key | Value |", "| :--- | :--- |"]
+    lines += [f"| {escape_markdown(key)} | {escape_markdown(value)} |" for key, value in rows]
+    return "\n".join(lines)
+
+
+def _code_block(text: str) -> str:
+    """Indented code: no fence that the text could close."""
+    return "    " + one_line(text, max_length=2000)

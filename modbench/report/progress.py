@@ -1,0 +1,140 @@
+"""Live progress of a run: a rich bar on a terminal, plain lines elsewhere, nothing when quiet. In: launches. Out:
+text for a person."""
+
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from modbench.units import format_duration
+
+
+class RunProgress(Protocol):
+    """What the runner tells while it works. Times in seconds."""
+
+    def note(self, text: str) -> None:
+        """A step that is not a launch has begun."""
+
+    def plan(self, num_launches: int) -> None:
+        """So many launches are planned now (more may be planned later)."""
+
+    def start(self, label: str) -> None:
+        """A launch begins."""
+
+    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+        """It ended; `detail` is one line about a failure."""
+
+
+class TimeLeft:
+    """Seconds left: launches still planned, each as long as the same label took, else as the mean so far."""
+
+    def __init__(self) -> None:
+        self.planned = 0
+        self.finished = 0
+        self._seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more launch took `seconds`."""
+        self.finished += 1
+        self._seconds += seconds
+
+    def text(self) -> str:
+        """`about 3 min 20 s left`, or nothing before the first launch has ended."""
+        measured = self.finished
+        if not measured or self.planned <= measured:
+            return ""
+        return f"about {format_duration((self.planned - measured) * self._seconds / measured)} left"
+
+
+class QuietProgress:
+    """Says nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def plan(self, num_launches: int) -> None:
+        """Nothing."""
+
+    def start(self, label: str) -> None:
+        """Nothing."""
+
+    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+        """Nothing."""
+
+
+class PlainProgress:
+    """One line per launch, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._left = TimeLeft()
+
+    def note(self, text: str) -> None:
+        """The step on a line."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def plan(self, num_launches: int) -> None:
+        """Remember the count."""
+        self._left.planned += num_launches
+
+    def start(self, label: str) -> None:
+        """Nothing: a line is printed at the end of the launch."""
+
+    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+        """`[3/16] context=1024 threshold: ok in 1.9 s, about 25 s left`."""
+        self._left.add(seconds)
+        parts = [f"{status} in {seconds:.1f} s", detail, self._left.text()]
+        count = f"[{self._left.finished}/{self._left.planned}]"
+        text = f"{count} {label}: {', '.join(part for part in parts if part)}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveProgress:
+    """A bar with the launch in hand and the time left; failures stay above it. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._left = TimeLeft()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+            console=console,
+        )
+        self._task: TaskID = self._bar.add_task("starting", total=None, left="")
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "LiveProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def _update(self, **fields: Any) -> None:
+        self._bar.update(self._task, left=self._left.text(), **fields)
+
+    def note(self, text: str) -> None:
+        """The step in the place of the launch."""
+        self._update(description=text)
+
+    def plan(self, num_launches: int) -> None:
+        """A longer bar."""
+        self._left.planned += num_launches
+        self._update(total=self._left.planned)
+
+    def start(self, label: str) -> None:
+        """Name the launch in hand."""
+        self._update(description=label)
+
+    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+        """One step on; a failure is printed above the bar."""
+        self._left.add(seconds)
+        self._update(advance=1)
+        if status != "ok":
+            self._bar.console.print(f"{label}: {status}: {detail}", markup=False, highlight=False)

@@ -1,0 +1,278 @@
+"""A summary as tables of plain text, the same for every renderer: prefill, decode, memory, failures, expectations.
+
+In: a `Document`. Out: `Table`s whose texts are one line each and not yet escaped for a format.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modbench.analysis.pairs import LatencyMetric
+from modbench.analysis.rows import MethodRow, Spread, Summary
+from modbench.analysis.verdict import Verdict
+from modbench.report.document import Document, cell_label
+from modbench.report.escaping import one_line
+from modbench.units import format_bytes, format_factor, format_percent, format_rate, format_seconds
+
+RowState = Literal["plain", "baseline", "wrong", "failed", "met", "missed"]
+NOTHING = "–"
+PEAK_NAMES = {"peak_allocated_bytes": "allocated", "peak_rss_bytes": "RSS"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header (at most two lines of it on a console), its side, and whether it is only for wide renderers."""
+
+    header: str
+    is_numeric: bool = True
+    is_detail: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Texts in the order of the columns, and how to draw them."""
+
+    cells: tuple[str, ...]
+    state: RowState = "plain"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under one label: a cell of the matrix, or no label."""
+
+    label: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table."""
+
+    title: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    is_detail: bool = False
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all groups."""
+        return tuple(row for group in self.groups for row in group.rows)
+
+    def compact(self) -> "Table":
+        """The same without the detail columns."""
+        kept = [index for index, column in enumerate(self.columns) if not column.is_detail]
+        groups = tuple(
+            Group(group.label, tuple(Row(tuple(row.cells[i] for i in kept), row.state) for row in group.rows))
+            for group in self.groups
+        )
+        return Table(self.title, tuple(self.columns[i] for i in kept), groups, self.is_detail)
+
+
+_Field = tuple[Column, Callable[[MethodRow], str]]
+_METHOD: _Field = (Column("Method", is_numeric=False), lambda row: method_text(row))
+
+
+def measurement_tables(summary: Summary) -> list[Table]:
+    """Prefill, decode, memory and (a detail) end to end, each with a group per cell and a row per method."""
+    has_verdicts = any(
+        speedup.interval for cell in summary.cells for row in cell.rows for speedup in row.speedups.values()
+    )
+    return [
+        _table(summary, "Prefill", _latency_fields("prefill", "ttft_s", has_verdicts)),
+        _table(summary, "Decode", _latency_fields("decode", "tpot_s", has_verdicts)),
+        _table(summary, "Memory", _memory_fields()),
+        _table(summary, "End to end", _end_to_end_fields(), is_detail=True),
+    ]
+
+
+def failure_table(summary: Summary) -> Table | None:
+    """Launches without numbers; None if there are none."""
+    if not summary.failures:
+        return None
+    rows = tuple(
+        Row(
+            (
+                one_line(failure.method),
+                cell_label(summary.cell(failure.cell_id)),
+                f"{failure.status} × {failure.count}" if failure.count > 1 else failure.status,
+                one_line(failure.phase),
+                format_bytes(failure.last_memory_bytes),
+                one_line(failure.error or NOTHING),
+            ),
+            "failed",
+        )
+        for failure in summary.failures
+    )
+    headers = (("Method", False), ("Where", False), ("Status", False), ("Phase", False), ("Last memory", True))
+    columns = (*(Column(header, is_numeric) for header, is_numeric in headers), Column("Error", is_numeric=False))
+    return Table("Failures", columns, (Group("", rows),))
+
+
+def expectation_table(document: Document) -> Table | None:
+    """Expectations with ✓ or ✗, the measured value and the reason; None if the scenario has none."""
+    if not document.outcomes:
+        return None
+    rows = []
+    for outcome in document.outcomes:
+        where = cell_label(document.summary.cell(outcome.cell_id)) if outcome.cell_id else NOTHING
+        measured = NOTHING if outcome.measured is None else f"{outcome.measured:.4g}"
+        mark = "✓" if outcome.is_met else "✗"
+        cells = (mark, one_line(outcome.text), where, measured, one_line(outcome.reason or NOTHING))
+        rows.append(Row(cells, "met" if outcome.is_met else "missed"))
+    columns = (
+        Column("Met", is_numeric=False),
+        Column("Expectation", is_numeric=False),
+        Column("Where", is_numeric=False),
+        Column("Measured"),
+        Column("Reason", is_numeric=False),
+    )
+    return Table("Expectations", columns, (Group("", tuple(rows)),))
+
+
+def method_text(row: MethodRow) -> str:
+    """The method's label; a wrong one says so."""
+    return one_line(row.method) + (" (wrong)" if row.is_wrong else "")
+
+
+def latency_text(spread: Spread | None) -> str:
+    """Median over launches, and half the range as a share of it: `576 ms ±0.9%`."""
+    if spread is None:
+        return NOTHING
+    text = format_seconds(spread.median)
+    if spread.num_launches < 2 or spread.median == 0:
+        return text
+    half_range = (spread.high - spread.low) / 2 / spread.median
+    return f"{text} ±{half_range:.1%}"
+
+
+def speedup_text(row: MethodRow, name: str) -> str:
+    """`1.78×`, with its exact interval from 8 pairs on: `1.78× [1.75, 1.81]`."""
+    speedup = row.speedups.get(name)
+    if speedup is None:
+        return NOTHING
+    text = format_factor(speedup.value)
+    if speedup.interval is None:
+        return text
+    low, high = (format_factor(end).rstrip("×") for end in speedup.interval)
+    return f"{text} [{low}, {high}]"
+
+
+def verdict_text(row: MethodRow, name: str) -> str:
+    """The verdict against the baseline in a word; `open` where another look could decide."""
+    speedup = row.speedups.get(name)
+    if speedup is None or speedup.judgement is None or speedup.interval is None or row.is_wrong:
+        return NOTHING
+    verdict = speedup.judgement.verdict
+    return "open" if verdict is Verdict.UNDECIDED else verdict.value
+
+
+def _table(summary: Summary, title: str, fields: Sequence[_Field], is_detail: bool = False) -> Table:
+    """A detail column that would be empty is left out."""
+    measured = [row for cell in summary.cells for row in cell.rows if not row.has_failed]
+    fields = [
+        (column, text)
+        for column, text in fields
+        if not column.is_detail or any(text(row) != NOTHING for row in measured)
+    ]
+    groups = []
+    for cell in summary.cells:
+        rows = tuple(Row(_texts(row, fields), _state(row)) for row in cell.rows)
+        groups.append(Group(cell_label(cell), rows))
+    return Table(title, tuple(column for column, _ in fields), tuple(groups), is_detail)
+
+
+def _texts(row: MethodRow, fields: Sequence[_Field]) -> tuple[str, ...]:
+    if not row.has_failed:
+        return tuple(text(row) for _, text in fields)
+    counts = ", ".join(status if count == 1 else f"{status} × {count}" for status, count in row.status_counts.items())
+    return (method_text(row), counts, *[NOTHING] * (len(fields) - 2))
+
+
+def _state(row: MethodRow) -> RowState:
+    if row.has_failed:
+        return "failed"
+    if row.is_wrong:
+        return "wrong"
+    return "baseline" if row.is_baseline else "plain"
+
+
+def _latency_fields(phase: str, metric: LatencyMetric, has_verdicts: bool) -> list[_Field]:
+    name = f"{phase}_speedup"
+    fields: list[_Field] = [
+        _METHOD,
+        (Column(metric.removesuffix("_s").upper()), lambda row: latency_text(row.latencies.get(metric))),
+        (Column("Speed-up"), lambda row: speedup_text(row, name)),
+    ]
+    if has_verdicts:
+        fields.append((Column("Verdict", is_numeric=False), lambda row: verdict_text(row, name)))
+    fields += [
+        (Column("Ideal (reached)"), lambda row: _ideal_text(row, phase)),
+        (Column("Kept"), lambda row: _percent(row, f"keep_ratio_{phase}")),
+        (Column("Rate", is_detail=True), lambda row: format_rate(row.values[f"{phase}_tokens_per_s"])),
+    ]
+    if phase == "decode":
+        fields.append((Column("ITL p50 / p99", is_detail=True), _itl_text))
+    fields.append((Column("min – max", is_detail=True), lambda row: _range_text(row.latencies.get(metric))))
+    return fields
+
+
+def _end_to_end_fields() -> list[_Field]:
+    return [
+        _METHOD,
+        (Column("Time"), lambda row: latency_text(row.latencies.get("end_to_end_s"))),
+        (Column("Speed-up"), lambda row: speedup_text(row, "end_to_end_speedup")),
+        (Column("min – max", is_detail=True), lambda row: _range_text(row.latencies.get("end_to_end_s"))),
+        (Column("Launches", is_detail=True), lambda row: str(row.num_launches)),
+    ]
+
+
+def _memory_fields() -> list[_Field]:
+    return [
+        _METHOD,
+        (Column("KV cache"), lambda row: _bytes(row, "kv_cache_bytes")),
+        (Column("Reduction"), lambda row: _factor(row, "kv_cache_reduction")),
+        (Column("KV allocated"), lambda row: _bytes(row, "kv_cache_allocated_bytes")),
+        (Column("KV / formula", is_detail=True), lambda row: _factor(row, "kv_cache_formula_ratio")),
+        (Column("Peak memory"), _peak_text),
+        (Column("Reduction"), lambda row: _factor(row, "peak_memory_reduction")),
+        (Column("Device used", is_detail=True), lambda row: _bytes(row, "peak_device_used_bytes")),
+    ]
+
+
+def _range_text(spread: Spread | None) -> str:
+    return NOTHING if spread is None else f"{format_seconds(spread.low)} – {format_seconds(spread.high)}"
+
+
+def _ideal_text(row: MethodRow, phase: str) -> str:
+    ideal, share = row.values[f"{phase}_ideal_speedup"], row.values[f"{phase}_share_of_ideal"]
+    if ideal is None:
+        return NOTHING
+    return format_factor(ideal) + ("" if share is None else f" ({format_percent(share)})")
+
+
+def _itl_text(row: MethodRow) -> str:
+    parts = []
+    for percent in (50, 99):
+        found = row.itl_percentiles[percent]
+        parts.append(format_seconds(found.value) if found.value is not None else f"n/a ({found.reason})")
+    return " / ".join(parts)
+
+
+def _peak_text(row: MethodRow) -> str:
+    name = row.peak_memory_metric
+    return f"{format_bytes(row.values[name])} {PEAK_NAMES[name]}" if name else NOTHING
+
+
+def _factor(row: MethodRow, name: str) -> str:
+    value = row.values[name]
+    return NOTHING if value is None else format_factor(value)
+
+
+def _percent(row: MethodRow, name: str) -> str:
+    value = row.values[name]
+    return NOTHING if value is None else format_percent(value)
+
+
+def _bytes(row: MethodRow, name: str) -> str:
+    value = row.values[name]
+    return NOTHING if value is None else format_bytes(value)

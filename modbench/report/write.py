@@ -1,0 +1,37 @@
+"""Writes a document into a folder: `report.md`, `report.html`, and `plots/` as SVG and PNG."""
+
+from pathlib import Path
+
+from modbench.errors import OutputError
+from modbench.report.document import Document
+from modbench.report.html import render_html
+from modbench.report.markdown import render_markdown
+from modbench.report.plots import draw_plots
+
+PLOTS_FOLDER = "plots"
+
+
+def write_report(folder: Path, document: Document) -> list[Path]:
+    """Write the report files, replacing those of an earlier report; returns their paths.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    plots = draw_plots(document.summary)
+    links = [(f"{PLOTS_FOLDER}/{plot.name}.svg", plot.caption) for plot in plots]
+    files: dict[Path, bytes] = {
+        folder / "report.md": render_markdown(document, links).encode(),
+        folder / "report.html": render_html(document, plots).encode(),
+    }
+    for plot in plots:
+        files[folder / PLOTS_FOLDER / f"{plot.name}.svg"] = plot.standalone_svg.encode()
+        files[folder / PLOTS_FOLDER / f"{plot.name}.png"] = plot.png
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot write the report: {error.strerror}; name a folder that can be written"
+        ) from error
+    return list(files)

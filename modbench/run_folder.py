@@ -1,0 +1,103 @@
+"""The folder of one run: scenario as given, records, worker log, report. In: a scenario and `--output`. Out: a folder that can be resumed."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modbench.errors import OutputError
+from modbench.record import Record, read_records
+from modbench.scenario import LoadedScenario
+
+RUN_FILE = "run.json"
+RECORDS_FILE = "records.jsonl"
+SCENARIO_FILE = "scenario.yaml"
+LOG_FILE = "worker.log"
+DEFAULT_ROOT = Path("reports")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`path`, and the `run_id` that every launch id of this run begins with."""
+
+    path: Path
+    run_id: str
+    command: str
+
+    @property
+    def records_path(self) -> Path:
+        """One JSON line per finished launch."""
+        return self.path / RECORDS_FILE
+
+    def records(self) -> list[Record]:
+        """What is on disk already; empty before the first launch has ended."""
+        return list(read_records(self.path)) if self.records_path.exists() else []
+
+
+def open_run_folder(loaded: LoadedScenario, output: Path | None, is_resumed: bool, command: str) -> RunFolder:
+    """Make the folder, or reopen it with `--resume` (without `--output`: the scenario's newest one).
+
+    Raises:
+        OutputError: it holds another run and resuming was not asked for, there is nothing to resume, or it cannot be written.
+    """
+    scenario_root = DEFAULT_ROOT / loaded.scenario.name
+    if output is None:
+        output = _newest(scenario_root) if is_resumed else _new_folder(scenario_root)
+    run_file = output / RUN_FILE
+    if is_resumed:
+        return RunFolder(output, read_run_file(output)["run_id"], command)
+    if run_file.exists() or (output / RECORDS_FILE).exists():
+        raise OutputError(f"{output}: it holds a run already; pass --resume to go on with it, or another --output")
+    run_id = secrets.token_hex(4)
+    facts = {
+        "run_id": run_id,
+        "name": loaded.scenario.name,
+        "question": loaded.scenario.question,
+        "scenario": str(loaded.path),
+        "methods": {label: settings.method for label, settings in loaded.scenario.methods.items()},
+        "expect": loaded.scenario.expect,
+        "overrides": list(loaded.overrides),
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / SCENARIO_FILE).write_text(loaded.text)
+        run_file.write_text(json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
+    return RunFolder(output, run_id, command)
+
+
+def _new_folder(root: Path) -> Path:
+    """`root/<local time>`, with a counter where two runs start within a second."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    folder, count = root / stamp, 1
+    while folder.exists():
+        count += 1
+        folder = root / f"{stamp}-{count}"
+    return folder
+
+
+def _newest(root: Path) -> Path:
+    folders = sorted(path.parent for path in root.glob(f"*/{RUN_FILE}"))
+    if not folders:
+        raise OutputError(f"{root}: no run to resume; leave --resume out, or name the run with --output")
+    return folders[-1]
+
+
+def read_run_file(folder: Path) -> dict[str, Any]:
+    """The facts of a run: id, scenario, methods, expectations, command.
+
+    Raises:
+        OutputError: the folder holds no run, or its run file is damaged.
+    """
+    path = folder / RUN_FILE
+    try:
+        return json.loads(path.read_text())
+    except OSError:
+        raise OutputError(f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run") from None
+    except ValueError:
+        raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None

@@ -1,0 +1,236 @@
+"""Plan -> records -> report: probes the device, guards every method, runs the quads, resumes, prunes. Never imports torch.
+
+In: a loaded scenario and its folder. Out: a folder with `records.jsonl` and the report, and an exit code (docs/measuring.md).
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modbench import __version__, machine_cache
+from modbench.analysis import comparisons, decided
+from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
+from modbench.executors.local import LocalExecutor
+from modbench.job import GuardReport, Job, Probe, failed_record
+from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
+from modbench.provenance import git_state, source_digest
+from modbench.record import GuardResult, Record, append_record
+from modbench.report.progress import RunProgress
+from modbench.run_folder import LOG_FILE, RunFolder
+from modbench.scenario import LoadedScenario
+
+STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
+PROBE_TIMEOUT_S = 300.0
+RESUMED_FLAG = "a launch of its quad was measured in an earlier, interrupted run"
+
+
+@dataclass
+class Runner:
+    """One run of one scenario into one folder."""
+
+    loaded: LoadedScenario
+    folder: RunFolder
+    allow_entry: bool
+    progress: RunProgress
+    executor: LocalExecutor
+    records: dict[str, Record] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    _probes: dict[tuple[str, int], Probe] = field(default_factory=dict)
+    _guards: dict[str, GuardReport] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Measure everything that is planned and not on disk.
+
+        Raises:
+            UnsupportedError: the device is not there.
+            EntryNotAllowedError: the scenario names code to import and that was not allowed.
+            LaunchError: a launch server could not be started.
+        """
+        self._refuse_entries()
+        self.records = {record.launch_id: record for record in self.folder.records()}
+        first = self.loaded.points[0]
+        plan = build_plan(
+            self.loaded, self.folder.run_id, self._probe(first.model.dtype, first.measure.threads).device_kind
+        )
+        for index, cell in enumerate(plan.cells):
+            self._run_cell(plan, index, cell)
+
+    def _refuse_entries(self) -> None:
+        for label, settings in self.loaded.scenario.methods.items():
+            if settings.method == "entry" and not self.allow_entry:
+                raise EntryNotAllowedError(
+                    f"{self.loaded.path}: methods.{label}: entry imports and runs {settings.entry!r}; "
+                    "pass --allow-entry if you trust it"
+                )
+
+    def _run_cell(self, plan: Plan, index: int, cell: Cell) -> None:
+        """The quads of one cell, look by look; `launches: auto` stops as soon as every comparison is decided."""
+        done_quads = 0
+        for look in plan.looks:
+            specs = plan.quads(index, done_quads, look - done_quads)
+            done_quads = look
+            self._run_specs(plan, index, cell, specs)
+            cell_records = [record for record in self.records.values() if record.point.cell_id == cell.cell_id]
+            if decided(comparisons(cell_records).values()):
+                return
+
+    def _run_specs(self, plan: Plan, index: int, cell: Cell, specs: Sequence[RunSpec]) -> None:
+        missing = [spec for spec in specs if spec.launch_id not in self.records]
+        on_disk = {spec.pair.quad for spec in specs if spec.launch_id in self.records}
+        self.progress.plan(len(missing))
+        quad = None
+        for spec in missing:
+            if spec.pair.quad != quad:  # a new server per quad
+                self.executor.renew()
+                quad = spec.pair.quad
+            record = self._measure(spec, cell)
+            if spec.pair.quad in on_disk:
+                record.flags.append(RESUMED_FLAG)
+            append_record(self.folder.records_path, record)
+            self.records[record.launch_id] = record
+            if record.status in STOPS_SERIES:
+                self._note_failure(plan, index, record)
+
+    def _measure(self, spec: RunSpec, cell: Cell) -> Record:
+        label = cell_label(cell, spec.method)
+        reason = self.failures.get((cell.cell_id, spec.method))
+        guard = self._guard(spec) if reason is None else GuardReport(identities={})
+        job = self._job("launch", spec, guard.identities, {"guard_detail": guard.detail, "declared": guard.declared})
+        started = time.monotonic()
+        self.progress.start(label)
+        if reason is not None:
+            record = failed_record(job, "pruned", "start", reason, None)
+        else:
+            result = self.executor.run(job, spec.measure["timeout_s"])
+            if result.record is None:
+                raise LaunchError(f"launch {spec.launch_id}: the worker gave no record: {result.error}")
+            record = result.record
+        self.progress.done(label, record.status, time.monotonic() - started, record.error or "")
+        return record
+
+    def _note_failure(self, plan: Plan, index: int, record: Record) -> None:
+        """The rest of this point and all larger points of the series are pruned for this method."""
+        cell = plan.cells[index]
+        self.failures.setdefault(
+            (cell.cell_id, record.method), f"an earlier launch of this point ended as {record.status} in {record.phase}"
+        )
+        for larger in plan.larger_cells(index):
+            self.failures.setdefault(
+                (plan.cells[larger].cell_id, record.method),
+                f"the smaller point {axes_text(cell.axes)} ended as {record.status} in {record.phase}",
+            )
+
+    def _probe(self, dtype: str, threads: int) -> Probe:
+        """The device and its ceilings at this dtype and thread count."""
+        key = (dtype, threads)
+        if key not in self._probes:
+            self.progress.note("looking at the device")
+            device = self.loaded.scenario.measure.device
+            job = self._job("probe", None, {}, {}, device=device, dtype=dtype, threads=threads)
+            result = self.executor.run(job, PROBE_TIMEOUT_S)
+            if result.probe is None:
+                raise UnsupportedError(f"device {device}: {result.error}")
+            self._probes[key] = result.probe
+        return self._probes[key]
+
+    def _guard(self, spec: RunSpec) -> GuardReport:
+        """The same-work guard's outcome for this method at this model geometry, measured once per version and machine kind."""
+        key = {
+            "model": spec.point.model,
+            "geometry": spec.point.geometry.model_dump(mode="json"),
+            "method": [spec.kind, spec.point.settings],
+            "seed": spec.point.workload["seed"],
+            "numerics": [spec.point.dtype, spec.point.device_kind, spec.point.attention, spec.point.threads],
+            "versions": self._probe(spec.point.dtype, spec.point.threads).environment["versions"],
+            "sources": source_digest(),
+        }
+        name = content_hash(key)
+        if name not in self._guards:
+            cached = None if spec.kind == "entry" else machine_cache.load("guard", key)
+            if cached is not None:
+                self._guards[name] = GuardReport.model_validate(cached)
+            else:
+                self._guards[name] = self._run_guard(spec)
+                machine_cache.store("guard", key, self._guards[name].model_dump(mode="json"))
+        return self._guards[name]
+
+    def _run_guard(self, spec: RunSpec) -> GuardReport:
+        self.progress.note(f"checking that {spec.method} does the same work")
+        result = self.executor.run(self._job("guard", spec, {}, {}), spec.measure["timeout_s"])
+        if result.guard is not None:
+            return result.guard
+        return GuardReport(identities={"guard_ran": "failed"}, detail=f"the guard did not finish: {result.error}")
+
+    def _job(
+        self,
+        kind: Any,
+        spec: RunSpec | None,
+        guard: dict[str, GuardResult],
+        facts: dict[str, Any],
+        device: str = "",
+        dtype: str = "float32",
+        threads: int = 1,
+    ) -> Job:
+        if spec is not None:
+            probe = self._probe(spec.point.dtype, spec.point.threads)
+            device, dtype, threads = probe.device, spec.point.dtype, spec.point.threads
+            facts = {**facts, **self._common_facts(), "ceilings": probe.ceilings}
+        return Job(
+            kind=kind,
+            spec=spec,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            allow_entry=self.allow_entry,
+            environment=facts,
+            guard=guard,
+            result_path=str(self.folder.path / ".result.json"),
+            progress_path=str(self.folder.path / ".progress.json"),
+        )
+
+    def _common_facts(self) -> dict[str, Any]:
+        scenario = {
+            "name": self.loaded.scenario.name,
+            "question": self.loaded.scenario.question,
+            "path": str(self.loaded.path),
+            "text": self.loaded.text,
+            "sha256": self.loaded.text_sha256,
+            "overrides": list(self.loaded.overrides),
+        }
+        return {"scenario": scenario, "command": self.folder.command, "modbench": __version__, **git_state()}
+
+
+def run_scenario(
+    loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress
+) -> list[Record]:
+    """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
+
+    A KeyboardInterrupt leaves every finished record on disk and no process behind.
+    """
+    with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
+        runner = Runner(loaded, folder, allow_entry, progress, executor)
+        try:
+            runner.run()
+        finally:
+            for leftover in (".result.json", ".result.json.partial", ".progress.json"):
+                (folder.path / leftover).unlink(missing_ok=True)
+    return list(runner.records.values())
+
+
+def exit_code(records: Iterable[Record], num_unmet: int) -> int:
+    """0 done, 1 an expectation is not met, 5 a launch failed or nothing was measured (measurement contract)."""
+    statuses = {record.status for record in records}
+    if statuses != {"ok"}:
+        return 5
+    return 1 if num_unmet else 0
+
+
+def axes_text(axes: dict[str, Any]) -> str:
+    """`context=1024, batch=4`: the last part of each axis key is enough to read."""
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in axes.items())
+
+
+def cell_label(cell: Cell, method: str) -> str:
+    """A launch in the progress display."""
+    return f"{axes_text(cell.axes)} {method}" if cell.axes else method

@@ -1,0 +1,119 @@
+"""One cell of the matrix -> a `Point`: geometry, prompt and layers resolved, and everything checked against everything.
+
+In: a validated scenario with the cell's values in place. Out: a `Point`, or the problems of the cell.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from modbench.errors import ScenarioError
+from modbench.presets import Geometry
+from modbench.scenario.geometry import ResolvedModel, resolve_model
+from modbench.scenario.models import Point, Prompt, Scenario
+from modbench.scenario.problems import Problem
+from modbench.scenario.prompt_text import read_prompt_text
+from modbench.scenario.routed_layers import resolve_routed_layers
+
+NUM_BYTE_VALUES = 256
+Resolved = TypeVar("Resolved")
+
+
+@dataclass
+class CellResolver:
+    """Resolves cells of one scenario; files are read once each, whatever the number of cells."""
+
+    base: Path
+    _cache: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def resolve(self, scenario: Scenario, axes: dict[str, Any]) -> Point | list[Problem]:
+        """Return the point, or everything wrong with the cell."""
+        model, workload = scenario.model, scenario.workload
+        problems: list[Problem] = []
+        if model.max_positions is not None and not model.has_random_weights:
+            text = f"got {model.max_positions} with checkpoint weights; expected no max_positions, or weights: random"
+            problems.append(Problem(("model", "max_positions"), text))
+        source = next(name for name in ("preset", "path", "geometry") if getattr(model, name) is not None)
+        resolved = self._once(
+            ("model", source), model.model_dump_json(), lambda: resolve_model(model, self.base), problems
+        )
+        prompt_path = ("workload", "prompt", "text")
+        prompt_sha256 = None
+        if workload.prompt.text is not None:
+            prompt_sha256 = self._once(
+                prompt_path, workload.prompt.text, lambda: _text_sha256(workload.prompt, self.base), problems
+            )
+        if resolved is not None:
+            problems += _layer_problems(scenario, resolved.geometry) + _workload_problems(scenario, resolved)
+        if problems or resolved is None:
+            return problems
+        return Point(
+            axes=axes,
+            model=model,
+            geometry=resolved.geometry,
+            methods=scenario.methods,
+            workload=workload,
+            measure=scenario.measure,
+            config_sha256=resolved.config_sha256,
+            prompt_sha256=prompt_sha256,
+        )
+
+    def _once(
+        self, path: tuple[str, ...], key: str, read: Callable[[], Resolved], problems: list[Problem]
+    ) -> Resolved | None:
+        """Call `read` once per key; its error becomes a problem at `path`, every time."""
+        if (path[0], key) not in self._cache:
+            try:
+                self._cache[path[0], key] = read()
+            except ScenarioError as error:
+                self._cache[path[0], key] = error
+        value = self._cache[path[0], key]
+        if isinstance(value, ScenarioError):
+            problems.append(Problem(path, str(value)))
+            return None
+        return value
+
+
+def _text_sha256(prompt: Prompt, base: Path) -> str:
+    return hashlib.sha256(read_prompt_text(prompt, base)).hexdigest()
+
+
+def _layer_problems(scenario: Scenario, geometry: Geometry) -> list[Problem]:
+    problems = []
+    for label, settings in scenario.methods.items():
+        value = getattr(settings, "routed_layers", None)
+        if value is None:
+            continue
+        path = ("methods", label, "routed_layers")
+        try:
+            layers = resolve_routed_layers(value, geometry.num_hidden_layers)
+        except ScenarioError as error:
+            problems.append(Problem(path, str(error)))
+            continue
+        if settings.method == "skip_layers" and len(layers) == geometry.num_hidden_layers:
+            text = f"got all {len(layers)} layers, which leaves no model; expected at least one layer that stays"
+            problems.append(Problem(path, text))
+    return problems
+
+
+def _workload_problems(scenario: Scenario, resolved: ResolvedModel) -> list[Problem]:
+    workload, geometry = scenario.workload, resolved.geometry
+    problems = []
+    needed, positions = workload.context + workload.new_tokens, geometry.max_position_embeddings
+    if needed > positions:
+        can_raise = scenario.model.has_random_weights
+        advice = f"set model.max_positions: {needed}, or lower the context" if can_raise else "lower the context"
+        text = (
+            f"got {workload.context} with {workload.new_tokens} new tokens; "
+            f"expected at most {positions} positions in all; {advice}"
+        )
+        problems.append(Problem(("workload", "context"), text))
+    if workload.prompt.text is not None and not resolved.has_tokenizer and geometry.vocab_size < NUM_BYTE_VALUES:
+        text = (
+            f"got a vocabulary of {geometry.vocab_size} without a tokenizer; "
+            f"expected at least {NUM_BYTE_VALUES} for text read as bytes; use prompt: {{synthetic: true}}"
+        )
+        problems.append(Problem(("workload", "prompt"), text))
+    return problems

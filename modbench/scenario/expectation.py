@@ -1,0 +1,147 @@
+"""Expectations: `METHOD.METRIC OP NUMBER [@ AXIS OP VALUE [and AXIS OP VALUE ...]]`, and the metrics they may name.
+
+In: the texts under `expect`. Out: `Expectation`s, whose `is_met` and `applies_to` the analysis calls.
+"""
+
+import math
+import operator as operators
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modbench.errors import ScenarioError
+from modbench.scenario.keys import unknown_key, value_at
+from modbench.scenario.models import Point
+from modbench.scenario.wording import show, suggestion
+
+GRAMMAR = (
+    "METHOD.METRIC OP NUMBER [@ AXIS OP VALUE [and ...]], "
+    'such as "threshold.prefill_speedup >= 1.5 @ workload.context >= 32768"'
+)
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operators.ge,
+    "<=": operators.le,
+    "==": operators.eq,
+    ">": operators.gt,
+    "<": operators.lt,
+}
+_OPERATOR = r"(>=|<=|==|>|<)"
+_CLAIM = re.compile(rf"\s*([\w-]+)\.(\w+)\s*{_OPERATOR}\s*(\S+)\s*", re.ASCII)
+_CONDITION = re.compile(rf"\s*([\w-]+(?:\.[\w-]+)*)\s*{_OPERATOR}\s*(\S(?:.*\S)?)\s*", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a method has at a point. A `*_speedup` or `*_reduction` is dense divided by method."""
+
+    unit: str
+    description: str
+    higher_is_better: bool
+
+
+METRICS: dict[str, Metric] = {
+    "prefill_speedup": Metric("ratio", "dense TTFT / method TTFT", True),
+    "decode_speedup": Metric("ratio", "dense TPOT / method TPOT", True),
+    "end_to_end_speedup": Metric("ratio", "dense / method time from request to last token", True),
+    "prefill_ideal_speedup": Metric("ratio", "predicted prefill speed-up at the measured keep ratios", True),
+    "decode_ideal_speedup": Metric("ratio", "predicted decode speed-up at the measured keep ratios", True),
+    "prefill_share_of_ideal": Metric("ratio", "measured / ideal prefill speed-up", True),
+    "decode_share_of_ideal": Metric("ratio", "measured / ideal decode speed-up", True),
+    "kv_cache_reduction": Metric("ratio", "dense / method KV-cache bytes", True),
+    "peak_memory_reduction": Metric("ratio", "dense / method peak allocated bytes", True),
+    "keep_ratio_prefill": Metric("ratio", "kept / all prompt tokens, mean over routed layers", False),
+    "keep_ratio_decode": Metric("ratio", "kept / all decoded tokens, mean over routed layers", False),
+    "ttft_s": Metric("s", "request submitted to first token on the host", False),
+    "tpot_s": Metric("s", "(end to end - TTFT) / (output tokens - 1)", False),
+    "prefill_tokens_per_s": Metric("tokens/s", "prompt tokens of all rows / TTFT", True),
+    "decode_tokens_per_s": Metric("tokens/s", "decoded tokens of all rows per second", True),
+    "kv_cache_bytes": Metric("bytes", "what the kept tokens' keys and values occupy", False),
+    "kv_cache_allocated_bytes": Metric("bytes", "KV cache with padding and growth slack", False),
+    "kv_cache_slack_ratio": Metric("ratio", "allocated / occupied KV-cache bytes - 1", False),
+    "kv_cache_formula_ratio": Metric("ratio", "KV-cache bytes / bytes expected from the kept tokens", False),
+    "peak_rss_bytes": Metric("bytes", "peak resident memory of the launch", False),
+    "peak_allocated_bytes": Metric("bytes", "peak of live tensors", False),
+    "peak_device_used_bytes": Metric("bytes", "peak of device memory in use, as NVML sees it", False),
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`AXIS OP VALUE`: where an expectation applies."""
+
+    axis: str
+    operator: str
+    value: float | str
+
+    def holds(self, found: Any) -> bool:
+        """Return whether the axis's value at a point fulfils the condition; a value that is not set never does."""
+        if isinstance(self.value, float):
+            is_number = isinstance(found, int | float) and not isinstance(found, bool)
+            return is_number and OPERATORS[self.operator](found, self.value)
+        shown = str(found).lower() if isinstance(found, bool) else found
+        return shown == self.value
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation, parsed; `text` is as written."""
+
+    text: str
+    method: str
+    metric: str
+    operator: str
+    value: float
+    conditions: tuple[Condition, ...] = ()
+
+    def applies_to(self, point: Point) -> bool:
+        """Return whether every condition holds at the point."""
+        return all(condition.holds(value_at(point, condition.axis)) for condition in self.conditions)
+
+    def is_met(self, measured: float) -> bool:
+        """Return whether a measured value, in the metric's unit, fulfils the expectation."""
+        return OPERATORS[self.operator](measured, self.value)
+
+
+def parse_expectation(text: str, kinds: Mapping[str, str]) -> Expectation:
+    """Parse one expectation and check its names; `kinds` has the scenario's methods by label.
+
+    Raises:
+        ScenarioError: without a location: not the grammar, or an unknown method, metric or axis.
+    """
+    claim, at, conditions = text.partition("@")
+    match = _CLAIM.fullmatch(claim)
+    value = _number(match[4]) if match else None
+    if match is None or value is None:
+        raise ScenarioError(f"got {show(text)}; expected {GRAMMAR}")
+    method, metric = match[1], match[2]
+    if method not in kinds:
+        raise ScenarioError(f"got {show(text)}: unknown method {show(method)}; {suggestion(method, list(kinds))}")
+    if metric not in METRICS:
+        raise ScenarioError(f"got {show(text)}: unknown metric {show(metric)}; {suggestion(metric, list(METRICS))}")
+    parsed = tuple(_parse_condition(part, text, kinds) for part in re.split(r"\sand\s", conditions)) if at else ()
+    return Expectation(text, method, metric, match[3], value, parsed)
+
+
+def _parse_condition(part: str, text: str, kinds: Mapping[str, str]) -> Condition:
+    match = _CONDITION.fullmatch(part)
+    if match is None:
+        raise ScenarioError(f"got {show(text)}: cannot read {show(part.strip())} after '@'; expected {GRAMMAR}")
+    axis, operator = match[1], match[2]
+    reason = unknown_key(axis.split("."), kinds)
+    if reason:
+        raise ScenarioError(f"got {show(text)}: axis {show(axis)}: {reason}")
+    number = _number(match[3])
+    if number is None and operator != "==":
+        raise ScenarioError(
+            f"got {show(text)}: cannot compare {show(match[3])} with {operator}; expected a number, or =="
+        )
+    return Condition(axis, operator, match[3].strip("\"'") if number is None else number)
+
+
+def _number(text: str) -> float | None:
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None

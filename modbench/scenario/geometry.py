@@ -1,0 +1,132 @@
+"""The shape of a scenario's model: from a preset, the scenario itself, or a Hugging Face folder's config.json.
+
+In: `ModelSpec` and the scenario's folder. Out: `ResolvedModel`. Nothing but config.json and file names is read.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modbench.errors import ScenarioError
+from modbench.presets import PRESETS, Geometry
+from modbench.scenario.models import ModelSpec
+from modbench.scenario.problems import describe
+from modbench.scenario.wording import show, suggestion
+
+MAX_CONFIG_BYTES = 1024 * 1024
+_REQUIRED = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+_BIASED_FAMILIES = ("qwen2",)  # these have query, key and value biases without saying so in config.json
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model's geometry with every optional size written out; `has_tokenizer` is of its folder."""
+
+    geometry: Geometry
+    config_sha256: str | None = None
+    has_tokenizer: bool = False
+
+
+def resolve_model(model: ModelSpec, base: Path) -> ResolvedModel:
+    """Resolve the geometry; a relative `model.path` is relative to `base`, the scenario file's folder.
+
+    Raises:
+        ScenarioError: without a location: unknown preset, unusable folder or config.json, heads that do not divide.
+    """
+    if model.path is not None:
+        resolved = _from_folder(model, base / model.path)
+    elif model.preset is not None:
+        if model.preset not in PRESETS:
+            raise ScenarioError(
+                f"got the unknown preset {show(model.preset)}; {suggestion(model.preset, list(PRESETS))}"
+            )
+        resolved = ResolvedModel(PRESETS[model.preset])
+    else:
+        assert model.geometry is not None, "ModelSpec has exactly one source"
+        resolved = ResolvedModel(model.geometry)
+    geometry = resolved.geometry
+    _check_heads(geometry)
+    sizes = {"num_key_value_heads": geometry.kv_heads, "head_dim": geometry.size_per_head}
+    if model.max_positions is not None:
+        sizes["max_position_embeddings"] = model.max_positions
+    return ResolvedModel(geometry.model_copy(update=sizes), resolved.config_sha256, resolved.has_tokenizer)
+
+
+def _check_heads(geometry: Geometry) -> None:
+    heads, kv_heads = geometry.num_attention_heads, geometry.kv_heads
+    if geometry.head_dim is None and geometry.hidden_size % heads:
+        raise ScenarioError(
+            f"got hidden_size {geometry.hidden_size} with {heads} attention heads; "
+            "expected a multiple of num_attention_heads; give head_dim if it is meant"
+        )
+    if geometry.size_per_head % 2:
+        raise ScenarioError(f"got a head size of {geometry.size_per_head}; expected an even one for rotary positions")
+    if heads % kv_heads:
+        raise ScenarioError(
+            f"got {heads} attention heads with {kv_heads} key/value heads; expected a multiple of those"
+        )
+
+
+def _from_folder(model: ModelSpec, folder: Path) -> ResolvedModel:
+    shown = show(str(folder))
+    try:
+        if not folder.is_dir():
+            raise ScenarioError(f"got {shown}, which is not a folder; expected a Hugging Face folder with config.json")
+        with (folder / "config.json").open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        raise ScenarioError(f"got {shown}, which has no config.json; expected a Hugging Face folder") from None
+    except OSError as error:
+        raise ScenarioError(
+            f"got {shown}, which cannot be read ({error.strerror}); expected a readable folder"
+        ) from None
+    if not model.has_random_weights and not any(name.endswith(".safetensors") for name in names):
+        raise ScenarioError(f"got {shown}, which has no *.safetensors; expected weights, or set weights: random")
+    geometry = _from_config(_parse_config(raw, shown), shown)
+    return ResolvedModel(geometry, hashlib.sha256(raw).hexdigest(), "tokenizer.json" in names)
+
+
+def _parse_config(raw: bytes, shown: str) -> dict[str, Any]:
+    try:
+        config = json.loads(raw.decode("utf-8")) if len(raw) <= MAX_CONFIG_BYTES else None
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ScenarioError(f"config.json in {shown} is not valid JSON ({reason}); expected a JSON object") from None
+    if not isinstance(config, dict):
+        raise ScenarioError(f"config.json in {shown} is not a JSON object below 1 MiB; expected one")
+    return config
+
+
+def _from_config(config: dict[str, Any], shown: str) -> Geometry:
+    given = {key: value for key, value in config.items() if key in Geometry.model_fields and value is not None}
+    rope = config.get("rope_parameters")  # transformers 5; older configs have rope_theta at the top
+    if "rope_theta" not in given and isinstance(rope, dict) and "rope_theta" in rope:
+        given["rope_theta"] = rope["rope_theta"]
+    missing = [key for key in _REQUIRED if key not in given]
+    if missing:
+        raise ScenarioError(
+            f"config.json in {shown} has no {', '.join(missing)}; expected a decoder-only model's config"
+        )
+    if str(given.get("model_type")).removeprefix("mod_") in _BIASED_FAMILIES:
+        given.setdefault("attention_bias", True)
+    try:
+        return Geometry.model_validate(given)
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        key = str(finding["loc"][0])
+        schema = Geometry.model_json_schema()["properties"][key]
+        raise ScenarioError(
+            f"config.json in {shown}: {key}: got {show(finding['input'])}; expected {describe(schema)}"
+        ) from None

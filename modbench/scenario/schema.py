@@ -1,0 +1,32 @@
+"""JSON Schema of the scenario file, for editors (`modbench schema`)."""
+
+from typing import Any
+
+from modbench.scenario.labels import LABEL
+from modbench.scenario.models import BASELINE, SETTINGS, Scenario
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario as users write it: a method's kind is its key, or is named inside."""
+    schema = Scenario.model_json_schema()
+    definitions = schema["$defs"]
+    references = {kind: {"$ref": f"#/$defs/{model.__name__}"} for kind, model in SETTINGS.items()}
+    properties = {
+        kind: reference
+        if definitions[SETTINGS[kind].__name__].get("required")
+        else {"anyOf": [reference, {"type": "null"}]}
+        for kind, reference in references.items()
+    }
+    labelled = [{"allOf": [reference], "required": ["method"]} for reference in references.values()]
+    schema["properties"]["methods"] = {
+        "title": "Methods",
+        "type": "object",
+        "description": "a known name, or a name of your own with method: inside",
+        "properties": properties,
+        "propertyNames": {"pattern": f"^{LABEL.pattern}$"},
+        "additionalProperties": {"anyOf": labelled},
+        "required": [BASELINE],
+    }
+    schema["properties"]["matrix"]["additionalProperties"] |= {"minItems": 1, "uniqueItems": True}
+    schema["properties"]["matrix"]["propertyNames"] = {"pattern": r"^(model|methods|workload|measure)\."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
