@@ -28,7 +28,9 @@ app = typer.Typer(
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the scenario, e.g. workload.batch=4. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the scenario, e.g. workload.batch=4. Repeatable."
+    ),
 ]
 
 
@@ -61,10 +63,13 @@ def run(
         Path | None, typer.Option(help="Folder for records and report.", show_default="reports/<scenario>/<time>")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda|cuda:N", help="Override measure.device.", show_default="the scenario's")
+        str | None,
+        typer.Option(metavar="cpu|cuda|cuda:N", help="Override measure.device.", show_default="the scenario's"),
     ] = None,
     overrides: SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")
+    ] = False,
     allow_entry: Annotated[
         bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
     ] = False,
@@ -105,7 +110,9 @@ def validate(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    format: Annotated[Format, typer.Option(help="What to print; the report files are written either way.")] = Format.CONSOLE,
+    format: Annotated[
+        Format, typer.Option(help="What to print; the report files are written either way.")
+    ] = Format.CONSOLE,
 ) -> None:
     """Make the report of a run again from its records."""
     from modbench.command_run import report_command

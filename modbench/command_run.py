@@ -80,4 +80,3 @@ def _write(folder: Path, document: Document, console: Console | None) -> None:
         render_console(document, console)
     write_report(folder, document)
     Console().print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-

@@ -89,7 +89,9 @@ def check_identities(method: Method, point: PointWork, device: torch.device) -> 
     if has_wrong_flip:
         identities[DECODE_EQUALS_FULL] = "failed"
     measured = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
-    return GuardOutcome(identities, flip_ratio, f"largest errors ({limit:.0e} allowed): {measured}; flips {flip_ratio:.2e}")
+    return GuardOutcome(
+        identities, flip_ratio, f"largest errors ({limit:.0e} allowed): {measured}; flips {flip_ratio:.2e}"
+    )
 
 
 def _error(logits: Tensor, reference: Tensor) -> float:

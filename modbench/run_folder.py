@@ -1,4 +1,7 @@
-"""The folder of one run: scenario as given, records, worker log, report. In: a scenario and `--output`. Out: a folder that can be resumed."""
+"""The folder of one run: scenario as given, records, worker log, report.
+
+In: a scenario and `--output`. Out: a folder that can be resumed.
+"""
 
 import json
 import secrets
@@ -98,6 +101,8 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except OSError:
-        raise OutputError(f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run") from None
+        raise OutputError(
+            f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run"
+        ) from None
     except ValueError:
         raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None

@@ -201,9 +201,7 @@ class Runner:
         return {"scenario": scenario, "command": self.folder.command, "modbench": __version__, **git_state()}
 
 
-def run_scenario(
-    loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress
-) -> list[Record]:
+def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
     A KeyboardInterrupt leaves every finished record on disk and no process behind.

@@ -7,9 +7,10 @@ Shapes: P packed queries, K keys of a row, N query heads, G KV heads, H head dim
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +89,7 @@ def _packed_rows(inputs: VarlenInputs) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     return key_KGH, value_KGH, cu_seqlens_q, cu_seqlens_k, max(inputs.lengths_q), max(lengths_k)
 
 
-def _padded_heads(*tensors: Tensor) -> tuple[Tensor, ...]:
+def _padded_heads(*tensors: Tensor) -> Sequence[Tensor]:
     """Zeros on the last dim up to the kernels' multiple; they change neither logits nor outputs."""
     missing = -tensors[0].shape[-1] % HEAD_DIM_MULTIPLE
     return tensors if missing == 0 else tuple(functional.pad(tensor, (0, missing)) for tensor in tensors)
@@ -101,7 +102,7 @@ def flash_attn_varlen(inputs: VarlenInputs) -> Tensor:
     head_dim = inputs.query_PNH.shape[-1]
     key_KGH, value_KGH, cu_q, cu_k, max_q, max_k = _packed_rows(inputs)
     query, key, value = _padded_heads(inputs.query_PNH, key_KGH, value_KGH)
-    out_PNH = flash_attn_varlen_func(
+    out_PNH: Tensor = flash_attn_varlen_func(
         query, key, value, cu_q, cu_k, max_q, max_k, softmax_scale=inputs.scale, causal=True
     )
     return out_PNH[..., :head_dim]
@@ -118,7 +119,7 @@ def torch_varlen(inputs: VarlenInputs) -> Tensor:
         key_KGH = key_KGH.repeat_interleave(repeats, dim=1)
         value_KGH = value_KGH.repeat_interleave(repeats, dim=1)
     query, key, value = _padded_heads(inputs.query_PNH, key_KGH, value_KGH)
-    out_PNH = varlen_attn(query, key, value, cu_q, cu_k, max_q, max_k, scale=inputs.scale, window_size=(-1, 0))
+    out_PNH: Any = varlen_attn(query, key, value, cu_q, cu_k, max_q, max_k, scale=inputs.scale, window_size=(-1, 0))
     return out_PNH[..., :head_dim]
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from reference_impl.errors import RoutingError, UnsupportedModelError
-from reference_impl.mod_model import ModModel
+from reference_impl.hf_families import decoder_layers
+from reference_impl.mod_layer import RoutedLayer
 from reference_impl.router import Router
+from reference_impl.routing import Routing
 
 COUNT_LEEWAY = 0.02  # share of the target count within which the widest gap between scores is looked for
 
@@ -89,16 +91,19 @@ def calibrate(
         UnsupportedModelError: the model is not converted.
         RoutingError: the share is out of range, or one of the segments is empty.
     """
-    if not isinstance(model, ModModel):
-        raise UnsupportedModelError(f"calibrate: got {type(model).__name__}; expected a converted model: call convert first")
+    routing = getattr(model, "routing", None)
+    if not isinstance(routing, Routing):
+        raise UnsupportedModelError(
+            f"calibrate: got {type(model).__name__}; expected a converted model: call convert first"
+        )
     if not 0 <= keep_ratio <= 1:
         raise RoutingError(f"keep_ratio: got {keep_ratio}; expected a share in [0, 1]")
     if prompt_length is not None and not 0 < prompt_length < input_ids.shape[1]:
         raise RoutingError(f"prompt_length: got {prompt_length}; expected 1 to {input_ids.shape[1] - 1} for this text")
-    for layer in model.get_decoder().layers:
-        if hasattr(layer, "router"):
+    for layer in decoder_layers(model):
+        if isinstance(layer, RoutedLayer):
             layer.router.continuation = None
-    fitter = ShareFitter(keep_ratio, model.routing.config.threshold_p, prompt_length)
-    with model.routing.fitting(fitter):
+    fitter = ShareFitter(keep_ratio, routing.config.threshold_p, prompt_length)
+    with routing.fitting(fitter):
         model(input_ids, use_cache=False, logits_to_keep=1)
     return model

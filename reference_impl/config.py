@@ -1,4 +1,7 @@
-"""ModConfig: the settings of a MoDified model. In: keyword arguments or the dict of a checkpoint. Out: a frozen, validated object."""
+"""ModConfig: the settings of a MoDified model.
+
+In: keyword arguments, or the dict of a checkpoint. Out: a frozen, validated object.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -88,5 +91,7 @@ class ModConfig:
         unknown = sorted(set(settings) - known)
         if unknown:
             raise ModConfigError(f"{unknown[0]}: unknown setting; expected some of {', '.join(sorted(known))}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+        }
         return cls(**values)

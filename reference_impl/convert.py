@@ -4,6 +4,7 @@ Only routers are added; weights are neither copied nor renamed, so checkpoints, 
 """
 
 import copy
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -42,15 +43,15 @@ def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: 
     routing = Routing(config)
     execution = EXECUTIONS[config.operator]
     for index in routed:
-        layer = layers[index]
+        layer: Any = layers[index]
         parameter = next(layer.parameters())
+        attention_config = copy.copy(layer.self_attn.config)
+        attention_config._attn_implementation = execution.attention
         layer.__class__ = family.mod_layer
         assert isinstance(layer, RoutedLayer), "the routed class was just set"
         layer.router = Router(model.config.hidden_size, config.router_bias, config.router_std, parameter.device)
         layer.routing = routing
         layer.attention_backend = resolve_backend(attention, parameter.device, parameter.dtype)
-        attention_config = copy.copy(layer.self_attn.config)
-        attention_config._attn_implementation = execution.attention
         layer.self_attn.config = attention_config
     model.__class__ = family.mod_model
     assert isinstance(model, ModModel), "the MoDified class was just set"

@@ -19,6 +19,10 @@ from reference_impl.mod_model import ModModel
 
 
 class _PreNormLayer(RoutedLayer):
+    input_layernorm: nn.Module
+    post_attention_layernorm: nn.Module
+    mlp: nn.Module
+
     def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
         """Attention of the normed input."""
         return self.self_attn(hidden_states=self.input_layernorm(hidden_BTD), **attention_kwargs)[0]
@@ -91,7 +95,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 
 def remove_layers(model: PreTrainedModel, removed: tuple[int, ...]) -> None:
     """Take decoder layers out in place; the others are renumbered, so a cache has one slot per remaining layer."""
-    kept = [layer for index, layer in enumerate(decoder_layers(model)) if index not in removed]
+    kept: list[Any] = [layer for index, layer in enumerate(decoder_layers(model)) if index not in removed]
     for index, layer in enumerate(kept):
         layer.self_attn.layer_idx = index
     model.get_decoder().layers = nn.ModuleList(kept)

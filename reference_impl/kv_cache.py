@@ -39,6 +39,8 @@ class ChunkedLayer(CacheLayerMixin):
     is_sliding = False
     is_croppable = True
     supports_early_init = False
+    keys: Tensor | None
+    values: Tensor | None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -63,6 +65,7 @@ class ChunkedLayer(CacheLayerMixin):
         if self.keys is None or end > self.keys.shape[-2]:
             self.keys = _grow(self.keys, key_states, self.length, end)
             self.values = _grow(self.values, value_states, self.length, end)
+        assert self.keys is not None and self.values is not None, "both buffers grow together"
         self.keys[..., self.length : end, :] = key_states
         self.values[..., self.length : end, :] = value_states
         self.length = end

@@ -27,6 +27,7 @@ class RoutedLayer(nn.Module):
     router: Router
     routing: Routing
     attention_backend: str
+    self_attn: Any
 
     def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
         """What the stock layer adds to the residual stream first: norm and attention. Set by the family."""

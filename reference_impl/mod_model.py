@@ -44,7 +44,7 @@ class ModModel:
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *args: Any) -> None:
         had_cache = model_kwargs.get("past_key_values") is not None
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
-        made = model_kwargs.get("past_key_values")
+        made: Any = model_kwargs.get("past_key_values")
         if not had_cache and type(made) is DynamicCache and not made.offloading:
             model_kwargs["past_key_values"] = self.new_cache()
 

@@ -7,9 +7,10 @@ Shapes: T tokens, S kept tokens, N query heads, G KV heads, H head dim, D model 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from reference_impl.mod_layer import RoutedLayer
@@ -22,7 +23,7 @@ def rotate(states_TNH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
     return states_TNH * cos_TH[:, None] + swapped * sin_TH[:, None]
 
 
-def naive_attention(attention: nn.Module, normed_TD: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
+def naive_attention(attention: Any, normed_TD: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
     """Causal attention among exactly these tokens, one head at a time."""
     num_tokens, head_dim = normed_TD.shape[0], attention.head_dim
     query = attention.q_proj(normed_TD).view(num_tokens, -1, head_dim)
@@ -41,7 +42,7 @@ def naive_attention(attention: nn.Module, normed_TD: Tensor, cos_TH: Tensor, sin
     return attention.o_proj(torch.cat(heads, dim=-1))
 
 
-def naive_layer(layer: nn.Module, hidden_TD: Tensor, gate_T: Tensor | None, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
+def naive_layer(layer: Any, hidden_TD: Tensor, gate_T: Tensor | None, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
     """One pre-norm decoder layer over these tokens; `gate_T` scales both branches (None: 1)."""
     scale_T1 = 1.0 if gate_T is None else gate_T[:, None].to(hidden_TD.dtype)
     attended_TD = naive_attention(layer.self_attn, layer.input_layernorm(hidden_TD), cos_TH, sin_TH)
@@ -56,7 +57,7 @@ def naive_forward(
 
     `keep_masks` replays decisions; without it a token is kept where sigmoid of its router logit reaches `threshold_p`.
     """
-    decoder = model.get_decoder()
+    decoder: Any = model.get_decoder()
     hidden_TD = decoder.embed_tokens(input_ids_T)
     positions_1T = torch.arange(len(input_ids_T), device=input_ids_T.device)[None]
     cos_1TH, sin_1TH = decoder.rotary_emb(hidden_TD[None], position_ids=positions_1T)
@@ -75,4 +76,5 @@ def naive_forward(
         gate_S = None if config.gate == "unit" else gate_T[chosen_S]
         kept_SD = naive_layer(layer, hidden_TD[chosen_S], gate_S, cos_1TH[0, chosen_S], sin_1TH[0, chosen_S])
         hidden_TD = hidden_TD.index_put((chosen_S,), kept_SD)
-    return model.lm_head(decoder.norm(hidden_TD)), used_masks
+    head: Any = model.get_output_embeddings()
+    return head(decoder.norm(hidden_TD)), used_masks

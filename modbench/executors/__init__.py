@@ -1,0 +1,1 @@
+"""WHERE runs happen: one file per executor."""

@@ -1,4 +1,6 @@
-"""Run jobs on this machine, each in a fresh process. In: a `Job` and a time limit. Out: its `JobResult`, whatever happens to the child.
+"""Run jobs on this machine, each in a fresh process.
+
+In: a `Job` and a time limit. Out: its `JobResult`, whatever happens to the child.
 
 `fork`: a server process imports torch and transformers once, touches no device, and forks a child per job; a new server per quad,
 so that the luck of one memory layout is not replicated. `spawn`: a new interpreter per job, where fork is unsafe.
@@ -38,7 +40,9 @@ class LocalExecutor:
         self._log = self._log_path.open("ab")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.renew()
         if self._child is not None:
             _kill_group(self._child.pid)
@@ -70,7 +74,12 @@ class LocalExecutor:
     def _spawn(self, job: Job, timeout_s: float) -> int | None:
         command = [sys.executable, "-m", "modbench.worker", "run"]
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+            env=_environment(),
         )
         try:
             self._child.communicate(job.model_dump_json().encode() + b"\n", timeout=timeout_s)
@@ -135,7 +144,9 @@ class _Server:
     def _expect(self, word: str, timeout_s: float) -> int:
         line = self._read_line(timeout_s)
         if line is None:
-            raise LaunchError(f"launch server: no {word!r} within {timeout_s:.0f} s; see worker.log in the output folder")
+            raise LaunchError(
+                f"launch server: no {word!r} within {timeout_s:.0f} s; see worker.log in the output folder"
+            )
         return _number(line, word)
 
     def _read_line(self, timeout_s: float) -> str | None:

@@ -46,7 +46,9 @@ def build_model(point: PointWork, device: torch.device) -> PreTrainedModel:
     torch.manual_seed(point.workload["seed"])
     if point.model["weights"] == "random":
         with torch.device(device):
-            model = AutoModelForCausalLM.from_config(hf_config(point.geometry), dtype=dtype, attn_implementation=attention)
+            model = AutoModelForCausalLM.from_config(
+                hf_config(point.geometry), dtype=dtype, attn_implementation=attention
+            )
         return model.eval()
     folder = Path(point.model["path"])
     try:

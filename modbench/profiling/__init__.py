@@ -1,0 +1,1 @@
+"""HOW it is measured: clocks, memory, ceilings, contamination, environment."""

@@ -1,4 +1,7 @@
-"""Was the launch disturbed? Context switches against its will, and wall time against CPU time. Flags beside the numbers, never a filter."""
+"""Was the launch disturbed? Context switches against its will, and wall time against CPU time.
+
+In: nothing. Out: rates, and flags that stand beside the numbers and never filter them.
+"""
 
 import resource
 import time

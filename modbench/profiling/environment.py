@@ -1,4 +1,7 @@
-"""What this machine is and which versions run on it: the fingerprint that every record carries. In: a device. Out: JSON-ready facts."""
+"""What this machine is and which versions run on it: the fingerprint that every record carries.
+
+In: a device. Out: JSON-ready facts.
+"""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,7 @@
-"""Peak resident memory of this process, per phase, from the kernel. In: nothing. Out: bytes, or None where the kernel has no such file."""
+"""Peak resident memory of this process, per phase, from the kernel.
+
+In: nothing. Out: bytes, or None where the kernel has no such file.
+"""
 
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,8 +58,8 @@ def test_sdpa_varlen_equals_plain_attention(rows, kv_heads):
 
 def reference_kernel(query, key, value, cu_q, cu_k, scale):
     """What a varlen kernel must compute from packed arguments."""
-    rows_k = [key[a:b].transpose(0, 1) for a, b in zip(cu_k[:-1], cu_k[1:], strict=True)]
-    rows_v = [value[a:b].transpose(0, 1) for a, b in zip(cu_k[:-1], cu_k[1:], strict=True)]
+    rows_k = [key[a:b].transpose(0, 1) for a, b in pairwise(cu_k)]
+    rows_v = [value[a:b].transpose(0, 1) for a, b in pairwise(cu_k)]
     return plain_attention(VarlenInputs(query, cu_q.diff().tolist(), rows_k, rows_v, scale))
 
 
@@ -89,9 +90,7 @@ def fake_torch_varlen(monkeypatch):
 
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize(
-    ("backend", "fake"), [(flash_attn_varlen, fake_flash_attn), (torch_varlen, fake_torch_varlen)]
-)
+@pytest.mark.parametrize(("backend", "fake"), [(flash_attn_varlen, fake_flash_attn), (torch_varlen, fake_torch_varlen)])
 def test_cuda_backends_hand_their_kernel_the_right_arguments(monkeypatch, rows, backend, fake):
     fake(monkeypatch)
     inputs = inputs_for(rows)

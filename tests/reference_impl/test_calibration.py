@@ -57,7 +57,7 @@ def test_calibrating_again_starts_over(make_converted):
 
 def test_bad_requests_are_refused(make_converted):
     ids = random_ids(1, 10)
-    with pytest.raises(RoutingError, match="keep_ratio: got 1.5"):
+    with pytest.raises(RoutingError, match=r"keep_ratio: got 1\.5"):
         calibrate(make_converted(), ids, 1.5)
     with pytest.raises(RoutingError, match="prompt_length: got 10; expected 1 to 9"):
         calibrate(make_converted(), ids, 0.5, prompt_length=10)

@@ -56,7 +56,7 @@ def test_sliding_window_layers_are_refused():
 def test_a_layer_beyond_the_model_and_an_absent_backend_are_refused():
     with pytest.raises(ModConfigError, match="got 4; expected 0 to 3"):
         convert(dense_model(), ModConfig(routed_layers=(1, 4)))
-    with pytest.raises(UnsupportedModelError, match="got 'flash_attn'; on cpu .* has sdpa"):
+    with pytest.raises(UnsupportedModelError, match=r"got 'flash_attn'; on cpu .* has sdpa"):
         convert(dense_model(), attention="flash_attn")
 
 
@@ -65,9 +65,9 @@ def test_caches_that_cannot_hold_ragged_rows_are_refused(make_converted):
     model = make_converted()
     with pytest.raises(UnsupportedModelError, match="layer 1 is routed and got a StaticLayer"):
         model(random_ids(1, 5), past_key_values=StaticCache(config=model.config, max_cache_len=32))
+    cache = model.new_cache()
+    model(random_ids(1, 5), past_key_values=cache)
     with pytest.raises(UnsupportedModelError, match="use a new cache"):
-        cache = model.new_cache()
-        model(random_ids(1, 5), past_key_values=cache)
         model(random_ids(2, 1), past_key_values=cache)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.reference_impl.conftest import FAMILY_SETTINGS, FP32_TOLERANCE, dense_model, random_ids
 
 from reference_impl import ModConfig, calibrate, convert
 from reference_impl.kv_cache import ModCache
 from reference_impl.naive import naive_forward
+from tests.reference_impl.conftest import FAMILY_SETTINGS, FP32_TOLERANCE, dense_model, random_ids
 
 FAMILIES = sorted(FAMILY_SETTINGS)
 LAYOUTS = {"interleaved": "interleaved", "first-and-last": (0, 3), "adjacent": (1, 2), "all": (0, 1, 2, 3)}
@@ -118,9 +118,7 @@ def test_a_suffix_never_changes_its_prefix(make_converted, operator):
     ids = random_ids(2, 24)
     other = ids.clone()
     other[:, 15:] = random_ids(2, 9, seed=5)
-    torch.testing.assert_close(
-        model(ids).logits[:, :15], model(other).logits[:, :15], atol=FP32_TOLERANCE, rtol=0
-    )
+    torch.testing.assert_close(model(ids).logits[:, :15], model(other).logits[:, :15], atol=FP32_TOLERANCE, rtol=0)
 
 
 @torch.no_grad()

@@ -31,9 +31,7 @@ def test_threshold_keeps_gates_at_or_above_p_and_no_padding():
     assert threshold_keep(gate, 0.5, torch.tensor([[True, True, False]])).tolist() == [[False, True, False]]
 
 
-@pytest.mark.parametrize(
-    ("capacity", "kept"), [(0.2, [1]), (0.4, [1, 3]), (0.41, [1, 2, 3]), (1.0, [0, 1, 2, 3, 4])]
-)
+@pytest.mark.parametrize(("capacity", "kept"), [(0.2, [1]), (0.4, [1, 3]), (0.41, [1, 2, 3]), (1.0, [0, 1, 2, 3, 4])])
 def test_topk_keeps_the_ceiling_of_capacity_times_tokens(capacity, kept):
     score = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]])
     assert topk_keep(score, capacity, None)[0].nonzero().squeeze(1).tolist() == kept
