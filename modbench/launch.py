@@ -150,7 +150,7 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
         },
         [
             *contamination.flags(is_cpu_bound=device.type == "cpu"),
-            *([] if is_stationary else ["warm-up ended before the samples were stationary"]),
+            *(["warm-up ended before the samples were stationary"] if is_stationary is False else []),
         ],
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modbench import __version__, machine_cache
-from modbench.analysis import comparisons, decided
+from modbench.analysis import comparisons, undecided_cells
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import GuardReport, Job, Probe, failed_record
@@ -22,6 +22,8 @@ from modbench.scenario import LoadedScenario
 
 STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
 PROBE_TIMEOUT_S = 300.0
+RESULT_FILE = ".result.json"
+PROGRESS_FILE = ".progress.json"
 RESUMED_FLAG = "a launch of its quad was measured in an earlier, interrupted run"
 
 
@@ -53,8 +55,7 @@ class Runner:
         plan = build_plan(
             self.loaded, self.folder.run_id, self._probe(first.model.dtype, first.measure.threads).device_kind
         )
-        for index, cell in enumerate(plan.cells):
-            self._run_cell(plan, index, cell)
+        self._run_looks(plan)
 
     def _refuse_entries(self) -> None:
         for label, settings in self.loaded.scenario.methods.items():
@@ -64,18 +65,19 @@ class Runner:
                     "pass --allow-entry if you trust it"
                 )
 
-    def _run_cell(self, plan: Plan, index: int, cell: Cell) -> None:
-        """The quads of one cell, look by look; `launches: auto` stops as soon as every comparison is decided."""
-        done_quads = 0
+    def _run_looks(self, plan: Plan) -> None:
+        """The quads of every cell, look by look; a cell whose comparisons are all decided gets no further look."""
+        open_cells, done_quads = list(range(len(plan.cells))), 0
         for look in plan.looks:
-            specs = plan.quads(index, done_quads, look - done_quads)
+            for index in open_cells:
+                specs = plan.quads(index, done_quads, look - done_quads)
+                self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
-            self._run_specs(plan, index, cell, specs)
-            cell_records = [record for record in self.records.values() if record.point.cell_id == cell.cell_id]
-            if decided(comparisons(cell_records).values()):
-                return
+            undecided = undecided_cells(comparisons(list(self.records.values())))
+            open_cells = [index for index in open_cells if plan.cells[index].cell_id in undecided]
 
     def _run_specs(self, plan: Plan, index: int, cell: Cell, specs: Sequence[RunSpec]) -> None:
+        """Measure what is not on disk yet; every record is appended before the next launch starts."""
         missing = [spec for spec in specs if spec.launch_id not in self.records]
         on_disk = {spec.pair.quad for spec in specs if spec.launch_id in self.records}
         self.progress.plan(len(missing))
@@ -185,8 +187,8 @@ class Runner:
             allow_entry=self.allow_entry,
             environment=facts,
             guard=guard,
-            result_path=str(self.folder.path / ".result.json"),
-            progress_path=str(self.folder.path / ".progress.json"),
+            result_path=str(self.folder.path / RESULT_FILE),
+            progress_path=str(self.folder.path / PROGRESS_FILE),
         )
 
     def _common_facts(self) -> dict[str, Any]:
@@ -206,13 +208,13 @@ def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, p
 
     A KeyboardInterrupt leaves every finished record on disk and no process behind.
     """
-    with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-        runner = Runner(loaded, folder, allow_entry, progress, executor)
-        try:
+    try:
+        with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
+            runner = Runner(loaded, folder, allow_entry, progress, executor)
             runner.run()
-        finally:
-            for leftover in (".result.json", ".result.json.partial", ".progress.json"):
-                (folder.path / leftover).unlink(missing_ok=True)
+    finally:
+        for leftover in (RESULT_FILE, f"{RESULT_FILE}.partial", PROGRESS_FILE):
+            (folder.path / leftover).unlink(missing_ok=True)
     return list(runner.records.values())
 
 

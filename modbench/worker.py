@@ -77,7 +77,7 @@ def guard(job: Job) -> GuardReport:
     outcome = check_identities(method, point, torch.device(job.device))
     return GuardReport(
         identities=outcome.identities,
-        declared=dict(method.declared),
+        declared=outcome.declared,
         flip_ratio=outcome.flip_ratio,
         detail=outcome.detail,
     )

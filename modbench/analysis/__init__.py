@@ -4,7 +4,7 @@ from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectat
 from modbench.analysis.pairs import comparisons
 from modbench.analysis.rows import CellSummary, Failure, Footnote, MethodRow, Summary, metric_value
 from modbench.analysis.summary import summarise
-from modbench.analysis.verdict import Judgement, Verdict, decided, judge, judge_family, margin
+from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, margin, undecided_cells
 
 __all__ = [
     "CellSummary",
@@ -16,11 +16,11 @@ __all__ = [
     "Summary",
     "Verdict",
     "comparisons",
-    "decided",
     "evaluate_expectations",
     "judge",
     "judge_family",
     "margin",
     "metric_value",
     "summarise",
+    "undecided_cells",
 ]

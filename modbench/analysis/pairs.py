@@ -90,7 +90,7 @@ def pair_values(
 def comparisons(records: Sequence[Record]) -> dict[ComparisonKey, list[float]]:
     """The ln ratios of every (cell, method, latency metric) against the baseline: the family of one command.
 
-    A method without an `ok` pair has an empty list; `verdict.decided` passes over it.
+    A method without an `ok` pair has an empty list; `verdict.undecided_cells` passes over it.
     """
     cells: dict[str, list[Record]] = {}
     for record in records:

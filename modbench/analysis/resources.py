@@ -42,8 +42,7 @@ def peak_metric(values: Values) -> str | None:
 
 
 def memory_ratios(values: Values, baseline: Values | None) -> Values:
-    """Reductions against the baseline (baseline bytes / method bytes, like with like) and the cache's slack
-    (allocated / occupied - 1)."""
+    """Baseline bytes / method bytes, like with like; and the cache's slack: allocated / occupied - 1."""
     reduction = peak_reduction = None
     occupancy = ratio(values["kv_cache_allocated_bytes"], values["kv_cache_bytes"])
     if baseline is not None:

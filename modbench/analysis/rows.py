@@ -61,6 +61,7 @@ class MethodRow:
     values: Mapping[str, float | None]
     peak_memory_metric: str | None
     guard: Mapping[str, str]
+    declared: Mapping[str, str]  # identity -> why the method does not hold it
     failed_identities: tuple[str, ...] = ()
 
     @property

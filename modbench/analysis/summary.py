@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modbench.analysis.doubts import footnotes
 from modbench.analysis.pairs import (
     FAMILY_METRICS,
     ComparisonKey,
@@ -22,20 +23,17 @@ from modbench.analysis.resources import (
     memory_values,
     peak_metric,
     ratio,
-    varying_metrics,
 )
 from modbench.analysis.rows import (
     SPEEDUP_METRICS,
     CellSummary,
     Failure,
-    Footnote,
     MethodRow,
     Speedup,
     Spread,
     Summary,
 )
 from modbench.analysis.statistics import (
-    MIN_PAIRS,
     PERCENTILE_NEEDS,
     interval_of_speedup,
     log_ratios,
@@ -75,7 +73,7 @@ def summarise(
     return Summary(
         cells=cells,
         failures=_failures(records),
-        footnotes=_footnotes(records, cells, num_skipped_lines),
+        footnotes=footnotes(records, cells, num_skipped_lines),
         environment=environment,
         varying_environment=varying,
         num_records=len(records),
@@ -138,6 +136,7 @@ def _summarise_method(
         values=values,
         peak_memory_metric=peak_metric(memory),
         guard=guard,
+        declared=_declared(members),
         failed_identities=tuple(name for name, result in guard.items() if result == "failed"),
     )
 
@@ -188,6 +187,15 @@ def _guard(members: Sequence[Record]) -> dict[str, str]:
     return results
 
 
+def _declared(members: Sequence[Record]) -> dict[str, str]:
+    """The method's reasons for the identities that it declares not to hold."""
+    reasons: dict[str, str] = {}
+    for record in members:
+        found = record.environment.get("declared")
+        reasons |= {str(key): str(text) for key, text in found.items()} if isinstance(found, Mapping) else {}
+    return reasons
+
+
 def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
     groups: dict[tuple[str, str, str, str, str | None], list[Record]] = {}
     for record in records:
@@ -204,67 +212,6 @@ def _last_memory(records: Sequence[Record]) -> float | None:
         if values:
             return max(values)
     return None
-
-
-def _footnotes(records: Sequence[Record], cells: Sequence[CellSummary], num_skipped_lines: int) -> tuple[Footnote, ...]:
-    doubts: dict[str, dict[str, None]] = {}  # text -> methods, both in first-seen order
-
-    def doubt(text: str, method: str) -> None:
-        doubts.setdefault(text, {})[method] = None
-
-    for record in records:
-        for flag in record.flags if record.status == "ok" else ():
-            doubt(flag, record.method)
-    by_row: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        if record.status == "ok":
-            by_row.setdefault((record.point.cell_id, record.method, record.point_id), []).append(record)
-    for members in by_row.values():
-        for name in varying_metrics(members):
-            doubt(f"{name} differs between launches; the median is shown", members[0].method)
-    for cell in cells:
-        for row in cell.rows:
-            for text in _row_doubts(row):
-                doubt(text, row.method)
-    skipped = [Footnote(f"{num_skipped_lines} damaged line(s) of the records file were passed over")]
-    notes = [Footnote(text, tuple(methods)) for text, methods in doubts.items()]
-    return tuple(skipped * (num_skipped_lines > 0) + notes)
-
-
-def _row_doubts(row: MethodRow) -> list[str]:
-    if row.has_failed:
-        return []
-    doubts = [f"wrong: identity {name} failed; its speed counts for nothing" for name in row.failed_identities]
-    doubts += [f"declared: identity {name} does not hold" for name, result in row.guard.items() if result == "declared"]
-    if not row.is_baseline:
-        num_pairs = max((speedup.num_pairs for speedup in row.speedups.values()), default=0)
-        if num_pairs < MIN_PAIRS:
-            doubts.append(f"no verdict below {MIN_PAIRS} pairs")
-        doubts += _open_questions(row)
-        if row.values["prefill_ideal_speedup"] is None:
-            doubts.append("ideal speed-up n/a: ceilings or keep ratios are missing")
-    missing = [percent for percent, found in row.itl_percentiles.items() if found.value is None and percent > 50]
-    if missing and row.itl_percentiles[50].value is not None:
-        doubts.append(
-            "percentiles of inter-token latency: "
-            + ", ".join(f"p{p} n/a (needs {PERCENTILE_NEEDS[p]})" for p in missing)
-        )
-    return doubts
-
-
-def _open_questions(row: MethodRow) -> list[str]:
-    """Comparisons with enough pairs for a look that are not decided, and what it would take."""
-    questions = []
-    for name, speedup in row.speedups.items():
-        judgement = speedup.judgement
-        if judgement is None or judgement.interval is None or not judgement.reason:
-            continue
-        needed = judgement.pairs_needed
-        effort = (
-            f"about {needed} pairs would decide" if needed else "no number of pairs that is worth while would decide"
-        )
-        questions.append(f"{name} is {judgement.verdict.value}: {judgement.reason}; {effort}")
-    return questions
 
 
 def _environments(records: Sequence[Record]) -> tuple[dict[str, Any], tuple[str, ...]]:

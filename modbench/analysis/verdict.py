@@ -5,16 +5,18 @@ In: ln ratios of pairs (above 0 = slower than the other side). Out: a `Judgement
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from modbench.analysis.pairs import ComparisonKey
 from modbench.analysis.statistics import MIN_PAIRS, holm, median, ratio_interval, sign_test_p_value
 from modbench.plan import LOOKS
 
 DEFAULT_TOLERANCE = 0.03
 FAMILY_ALPHA = 0.013
 MAX_USEFUL_PAIRS = 10_000
+HELD_BACK = "one of several comparisons: more pairs are needed"
 
 
 class Verdict(StrEnum):
@@ -71,7 +73,7 @@ def judge(differences: Sequence[float], delta: float, is_confirmed: bool = True)
     if -bound < low and high < bound:
         return Judgement(Verdict.SAME, num_pairs, interval)
     is_held_back = low > bound or high < -bound
-    reason = "one of several comparisons: more pairs are needed" if is_held_back else "the interval crosses the margin"
+    reason = HELD_BACK if is_held_back else "the interval crosses the margin"
     is_last = num_pairs >= LOOKS[-1]
     verdict = Verdict.INCONCLUSIVE if is_last else Verdict.UNDECIDED
     return Judgement(verdict, num_pairs, interval, reason, _pairs_needed(differences, interval, bound))
@@ -92,21 +94,33 @@ def judge_family(family: Iterable[Sequence[float]], delta: float) -> list[Judgem
     ]
     confirmed = iter(holm(p_values, FAMILY_ALPHA))
     is_family = len(p_values) > 1
-    return [judge(values, delta, not values or next(confirmed) or not is_family) for values in comparisons]
+    judged = [judge(values, delta, not values or next(confirmed) or not is_family) for values in comparisons]
+    # Of pairs that all lie on one side, this many pass the first step of Holm's procedure.
+    enough = math.ceil(math.log2(max(len(p_values), 1) / FAMILY_ALPHA))
+    return [
+        replace(item, pairs_needed=max(enough, item.num_pairs + 1)) if item.reason == HELD_BACK else item
+        for item in judged
+    ]
 
 
-def decided(
-    comparisons: Iterable[Sequence[float]], tolerance: float = DEFAULT_TOLERANCE, noise_floor: float | None = None
-) -> bool:
-    """True if no comparison would gain from another look: the stopping rule of `launches: auto`.
+def undecided_cells(
+    family: Mapping[ComparisonKey, Sequence[float]],
+    tolerance: float = DEFAULT_TOLERANCE,
+    noise_floor: float | None = None,
+) -> set[str]:
+    """Ids of the cells with a comparison that another look could still decide: the stopping rule of `launches: auto`.
 
     Args:
-        comparisons: the ln ratios of every (cell, method, latency metric) against dense, as
-            `pairs.comparisons(records)` gives
-            them; those without a pair (a method that cannot run here) do not hold the others up.
+        family: the ln ratios of every (cell, method, latency metric), as `pairs.comparisons` gives them for all records of
+            the run, since Holm's procedure looks at all of them; one without a pair (a method that cannot run here)
+            holds nothing up.
     """
-    judged = judge_family((values for values in comparisons if values), margin(tolerance, noise_floor))
-    return all(judgement.is_final for judgement in judged)
+    judged = judge_family(family.values(), margin(tolerance, noise_floor))
+    return {
+        key.cell_id
+        for (key, differences), judgement in zip(family.items(), judged, strict=True)
+        if differences and not judgement.is_final
+    }
 
 
 def _pairs_needed(differences: Sequence[float], interval: tuple[float, float], bound: float) -> int | None:

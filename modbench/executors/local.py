@@ -63,6 +63,8 @@ class LocalExecutor:
             LaunchError: the server itself could not be started.
         """
         assert self._log is not None, "used as a context manager"
+        Path(job.result_path).unlink(missing_ok=True)  # of an interrupted job
+        Path(job.progress_path).unlink(missing_ok=True)
         if self._forks:
             if self._server is None:
                 self._server = _Server(self._log)

@@ -27,7 +27,12 @@ IDENTITIES = (DECODE_EQUALS_FULL, BATCH_EQUALS_SINGLE, PADDED_EQUALS_UNPADDED, C
 
 
 class Subject(ABC):
-    """A built model under test. States are opaque to callers and changed in place by `decode`."""
+    """A built model under test. States are opaque to callers and changed in place by `decode`.
+
+    `declared` is for a user's own subject: identities that do not hold for it, each with the reason.
+    """
+
+    declared: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def prefill(

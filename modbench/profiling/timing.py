@@ -67,12 +67,17 @@ def is_stationary(durations: list[float]) -> bool:
     return durations[-1] >= min(durations[:-1]) * (1 - STATIONARY_GAIN)
 
 
-def warm_up(run_once: Callable[[], float], wanted: str | int) -> tuple[int, bool]:
-    """Run until stationary (`auto`, at most `MAX_WARMUP` times) or `wanted` times; (runs, whether they became stationary)."""
+def warm_up(run_once: Callable[[], float], wanted: str | int) -> tuple[int, bool | None]:
+    """Run until stationary (`auto`, at most `MAX_WARMUP` times) or `wanted` times.
+
+    Returns:
+        (runs, whether they became stationary; None for a fixed number, which is the user's word).
+    """
+    durations: list[float] = []
     if isinstance(wanted, int):
-        durations = [run_once() for _ in range(wanted)]
-        return wanted, is_stationary(durations)
-    durations = []
+        for _ in range(wanted):
+            run_once()
+        return wanted, None
     while len(durations) < MAX_WARMUP and not is_stationary(durations):
         durations.append(run_once())
     return len(durations), is_stationary(durations)

@@ -11,6 +11,7 @@ from modbench.report.escaping import one_line
 from modbench.units import format_bytes, format_count
 
 MACHINE_KEYS = ("machine", "device", "gpu", "versions", "libraries")
+HIDDEN_FACTS = ("fingerprint",)  # for machines; it stands in the environment
 LONG_TEXT = 120
 
 
@@ -67,6 +68,7 @@ def machine_facts(summary: Summary) -> list[tuple[str, str]]:
     """The short facts about machine and versions for the opening: (last part of the key, text)."""
     flat = flatten({key: value for key, value in summary.environment.items() if key in MACHINE_KEYS})
     facts = [_fact(axis_name(key), value) for key, value in flat.items() if value is not None]
+    facts = [(key, text) for key, text in facts if key not in HIDDEN_FACTS]
     return [(key, text) for key, text in facts if text and len(text) <= LONG_TEXT]
 
 

@@ -17,8 +17,7 @@ def one_line(value: Any, max_length: int = MAX_LENGTH) -> str:
 
 
 def escape_markdown(value: Any, max_length: int = MAX_LENGTH) -> str:
-    """One line of GitHub Markdown that renders as the text itself, in and outside tables: no markup, link or
-    mention."""
+    """One line of GitHub Markdown that renders as the text itself, also in tables: no markup, link or mention."""
     text = _MARKDOWN.sub(r"\\\1", one_line(value, max_length))
     text = re.sub(r"[&<>@]", lambda match: _HTML[match.group()], text)
     text = re.sub(r"(?i)\b(https?|ftp|mailto):", r"\1&#58;", text)

@@ -24,6 +24,7 @@ STANDALONE_STYLE = (
     "<style>.modbench-plot{color:#1c2024}@media(prefers-color-scheme:dark){.modbench-plot{color:#e6e9ec}}</style>"
 )
 PREFERRED_AXIS = "workload.context"
+MAX_LABEL, MAX_LABEL_LINES, MAX_LEVEL_LABELS = 20, 4, 5  # characters; lines; labels side by side
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ def draw_plots(summary: Summary) -> list[Plot]:
 
 
 def plot_axis(summary: Summary) -> str | None:
-    """The dotted axis along x: context if it varies, else the first numeric axis that does, else None (bars per
-    cell)."""
+    """The dotted axis along x: context or else the first numeric axis that varies; None: bars per cell."""
     names = dict.fromkeys(key for cell in summary.cells for key in cell.axes)
     varying = [name for name in names if len(_numbers(summary, name)) > 1]
     return PREFERRED_AXIS if PREFERRED_AXIS in varying else next(iter(varying), None)
@@ -143,7 +143,7 @@ def _draw_quantity(summary: Summary, quantity: Quantity, figure: Any) -> None:
     else:
         _draw_lines(axes, summary, quantity, axis)
     axes.set_title(quantity.title, loc="left", fontweight="bold", fontsize="medium")
-    axes.yaxis.set_major_formatter(lambda value, _: _tick_text(quantity.text(value)))
+    axes.yaxis.set_major_formatter(lambda value, _: _tick_text(quantity.text(value)) if value else "0")
     _legend(figure, summary)
 
 
@@ -171,7 +171,8 @@ def _draw_lines(axes: Any, summary: Summary, quantity: Quantity, axis: str) -> N
             if spread is not None:
                 axes.plot([x, x], spread, color=style.colour, linewidth=4, alpha=0.35, solid_capstyle="butt")
         if others:
-            axes.annotate(f" {others}", (xs[-1], ys[-1]), fontsize="x-small", color=TEXT_COLOUR, va="center")
+            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(others, (xs[-1], ys[-1]), fontsize="x-small", color=TEXT_COLOUR, **place)
     ticks = sorted(_numbers(summary, axis))
     axes.set_yscale("log")
     axes.set_xscale("log" if ticks[0] > 0 else "linear")
@@ -198,12 +199,21 @@ def _draw_bars(axes: Any, summary: Summary, quantity: Quantity) -> None:
         if value is None:
             continue
         place = cells.index(cell.cell_id) + (list(styles).index(row.method) - (len(styles) - 1) / 2) * width
-        axes.bar(place, value, width * 0.9, color=styles[row.method].colour)
+        bar = axes.bar(place, value, width * 0.9, color=styles[row.method].colour)
+        axes.bar_label(bar, [quantity.text(value)], fontsize="x-small", padding=3)
         spread = _range(row, quantity.metric)
         if spread is not None:
             axes.plot([place, place], spread, color=MUTED_COLOUR, linewidth=2)
-    axes.set_xticks(range(len(cells)), [cell_label(cell) for cell in summary.cells])
+    axes.set_xticks(range(len(cells)), [_bar_label(cell) for cell in summary.cells], fontsize="small")
+    if len(cells) > MAX_LEVEL_LABELS:
+        axes.tick_params(axis="x", labelrotation=90)
     axes.grid(visible=False, axis="x")
+    axes.margins(y=0.1)
+
+
+def _bar_label(cell: CellSummary) -> str:
+    """An axis of the cell per line, each cut so that the bars keep their room."""
+    return "\n".join(one_line(part, MAX_LABEL) for part in cell_label(cell).split(" · ")[:MAX_LABEL_LINES])
 
 
 def _ideal_points(summary: Summary) -> list[tuple[str, str, float, float]]:
@@ -250,7 +260,7 @@ def _legend(figure: Any, summary: Summary, methods: Sequence[str] = ()) -> None:
         Line2D([], [], color=style.colour, marker=style.marker, linestyle="none" if methods else style.line)
         for style in styles.values()
     ]
-    labels = [f" {one_line(method, 40)}" for method in styles]  # a label that starts with "_" would be left out
+    labels = [f" {one_line(method, MAX_LABEL)}" for method in styles]  # a label that starts with "_" would be left out
     figure.legend(
         handles,
         labels,
@@ -283,6 +293,7 @@ def _rc(name: str) -> Iterator[None]:
 
     text = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), TEXT_COLOUR)
     look = {
+        "axes.axisbelow": True,
         "axes.edgecolor": MUTED_COLOUR,
         "axes.grid": True,
         "axes.spines.right": False,

@@ -39,8 +39,7 @@ SPARE: tuple[MethodStyle, ...] = (
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
-    """A style per method label: known names always have theirs, others take the spare ones in order, again from the
-    first."""
+    """A style per method label: known names have theirs, others take the spare ones in order, over and over."""
     styles: dict[str, MethodStyle] = {}
     num_spare = 0
     for method in methods:

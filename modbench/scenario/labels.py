@@ -59,6 +59,6 @@ def _problem(label: str, given: Any) -> Problem | None:
         return Problem((*path, "method"), f"got {show(kind)}; {advice}")
     if label in SETTINGS and kind != label:
         return Problem(
-            (*path, "method"), f"got {kind!r} under the name {label!r}; expected {label}; choose another name"
+            (*path, "method"), f"got {kind!r} under the name {label!r}; expected {label}; give it a name of its own"
         )
     return None

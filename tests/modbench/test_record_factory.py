@@ -92,8 +92,7 @@ def make_quads(
     contexts: tuple[int, ...] = (1024,),
     noise: float = 0.004,
 ) -> list[Record]:
-    """Whole quads of every context, in the order a run would write them; `noise` sways the launches
-    deterministically."""
+    """Whole quads of every context, in a run's order; `noise` sways the launches, always in the same way."""
     records = []
     for context in contexts:
         for quad in range(num_quads):

@@ -1,0 +1,72 @@
+import pytest
+
+from modbench.analysis import evaluate_expectations, summarise
+from modbench.scenario import parse_expectation
+from tests.modbench.test_record_factory import failed, make_quads
+
+KINDS = {"dense": "dense", "threshold": "threshold", "topk": "topk"}
+
+
+def outcomes(text: str, records):
+    return evaluate_expectations([parse_expectation(text, KINDS)], summarise(records))
+
+
+def test_a_met_expectation_carries_the_measured_value():
+    (outcome,) = outcomes("threshold.kv_cache_reduction >= 1.75", make_quads(1))
+    assert (outcome.is_met, outcome.cell_id, outcome.reason) == (True, "cell-1024-1", "")
+    assert outcome.measured == pytest.approx(1.80, abs=0.01)
+
+
+def test_a_missed_expectation_says_why():
+    (outcome,) = outcomes("threshold.prefill_speedup >= 1.9", make_quads(1))
+    assert (outcome.is_met, outcome.reason) == (False, "prefill_speedup is not >= 1.9")
+
+
+def test_conditions_choose_the_cells():
+    records = make_quads(1, contexts=(1024, 4096, 8192))
+    found = outcomes("threshold.prefill_speedup >= 1.5 @ workload.context >= 4096", records)
+    assert [outcome.cell_id for outcome in found] == ["cell-4096-1", "cell-8192-1"]
+    both = outcomes("threshold.prefill_speedup >= 1.5 @ workload.context >= 4096 and workload.batch == 2", records)
+    assert [outcome.cell_id for outcome in both] == [None]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["workload.batch == 1", "model.preset == bench-8x512", "model.dtype == float32", "measure.threads == 1"],
+)
+def test_conditions_on_what_is_no_axis_read_the_resolved_point(condition):
+    (outcome,) = outcomes(f"threshold.prefill_speedup >= 1.5 @ {condition}", make_quads(1))
+    assert outcome.is_met
+
+
+def test_an_expectation_that_matches_no_cell_is_not_met():
+    (outcome,) = outcomes("threshold.prefill_speedup >= 1 @ workload.context >= 9999", make_quads(1))
+    assert (outcome.is_met, outcome.cell_id, outcome.reason) == (False, None, "no measured cell matches it")
+
+
+def test_a_method_that_was_not_measured_is_not_met():
+    (outcome,) = outcomes("topk.ttft_s <= 1000", make_quads(1))
+    assert (outcome.is_met, outcome.reason) == (False, "the method was not measured at this cell")
+
+
+def test_a_failed_row_is_not_met():
+    records = [failed(record) if record.method == "threshold" else record for record in make_quads(1)]
+    (outcome,) = outcomes("threshold.ttft_s <= 1000", records)
+    assert (outcome.is_met, outcome.reason) == (False, "no launch succeeded: 2 oom")
+
+
+def test_a_wrong_row_is_not_met_however_fast_it_is():
+    records = make_quads(1)
+    records = [
+        record.model_copy(update={"guard": {"causal": "failed"}}) if record.method == "threshold" else record
+        for record in records
+    ]
+    (outcome,) = outcomes("threshold.prefill_speedup >= 1.5", records)
+    assert not outcome.is_met
+    assert outcome.measured is not None
+    assert "identity causal failed" in outcome.reason
+
+
+def test_an_unknown_value_is_not_met():
+    (outcome,) = outcomes("threshold.peak_device_used_bytes >= 0", make_quads(1))
+    assert (outcome.is_met, outcome.measured, outcome.reason) == (False, None, "the metric is not known here")

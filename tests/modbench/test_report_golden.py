@@ -1,0 +1,80 @@
+"""Golden records -> exact text. To accept a change: `python -m tests.modbench.test_report_golden`, then read the diff."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from modbench.analysis import evaluate_expectations, summarise
+from modbench.record import Record, append_record, load_records
+from modbench.report.console import render_console
+from modbench.report.document import Document
+from modbench.report.markdown import render_markdown
+from modbench.scenario import parse_expectation
+from tests.modbench.test_record_factory import failed, make_quads
+
+GOLDEN = Path(__file__).parent / "golden"
+METHODS = ("dense", "threshold", "masked")
+EXPECTATIONS = (
+    "threshold.kv_cache_reduction >= 1.75",
+    "threshold.decode_speedup >= 1.5 @ workload.context >= 4096",
+    "masked.ttft_s <= 100 @ workload.context == 4096",
+)
+
+
+def golden_document() -> Document:
+    file = load_records(GOLDEN / "records_v1.jsonl")
+    summary = summarise(file.records, file.num_skipped_lines)
+    kinds = {method: method for method in METHODS}
+    outcomes = evaluate_expectations([parse_expectation(text, kinds) for text in EXPECTATIONS], summary)
+    question = "Does threshold-p pay for an 8-layer model at long context?"
+    return Document(summary, "golden", question, "modbench run scenarios/golden.yaml", outcomes)
+
+
+def console_text(document: Document, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    render_console(document, console)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def golden_records() -> list[Record]:
+    """Eight pairs at 1,024 with a wrong control; two at 4,096 with an OOM and an invalid launch."""
+    records = make_quads(4, METHODS, (1024,)) + make_quads(1, METHODS, (4096,))
+    for index, record in enumerate(records):
+        if record.method == "masked" and record.point.workload["context"] == 1024:
+            records[index] = record.model_copy(update={"guard": {**record.guard, "causal": "failed"}})
+        elif record.method == "masked":
+            records[index] = failed(record)
+    last = records.index(next(record for record in reversed(records) if record.method == "threshold"))
+    records[last] = records[last].model_copy(update={"status": "invalid", "error": "keep ratio 0.31, target 0.11"})
+    return records
+
+
+RENDERERS = {
+    "report.md": lambda: render_markdown(golden_document(), [("plots/ttft.svg", "Time to the first token")]),
+    "console_80.txt": lambda: console_text(golden_document(), 80),
+    "console_160.txt": lambda: console_text(golden_document(), 160),
+}
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_golden_records_give_exactly_the_golden_text(name):
+    assert RENDERERS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_console_fits_eighty_columns():
+    assert max(len(line) for line in console_text(golden_document(), 80).splitlines()) <= 80
+
+
+def accept() -> None:
+    path = GOLDEN / "records_v1.jsonl"
+    if not path.exists():  # records of an old version are never written again
+        for record in golden_records():
+            append_record(path, record)
+    for name, render in RENDERERS.items():
+        (GOLDEN / name).write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    accept()

@@ -1,0 +1,50 @@
+import pytest
+
+from modbench import units
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "n/a"),
+        (0, "0 ns"),
+        (1.234, "1.23 s"),
+        (0.0456, "45.6 ms"),
+        (0.9996, "1000 ms"),
+        (7.89e-6, "7.89 µs"),
+        (1234.5, "1234 s"),
+    ],
+)
+def test_seconds(seconds, text):
+    assert units.format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(None, "n/a"), (512, "512 B"), (1.5 * 2**20, "1.50 MiB"), (2**30 * 12, "12.0 GiB")]
+)
+def test_bytes(count, text):
+    assert units.format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(None, "n/a"), (1.776, "1.78×"), (0.951, "0.95×"), (12.34, "12.3×"), (0.01234, "0.0123×"), (0, "0×")],
+)
+def test_factors(ratio, text):
+    assert units.format_factor(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(None, "n/a"), (0.11, "11 %"), (0.0044, "0.4 %"), (0, "0 %"), (1.0, "100 %"), (0.0996, "10 %")]
+)
+def test_percents(share, text):
+    assert units.format_percent(share) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [(None, "n/a"), (1778.2, "1,778 tok/s"), (9.994, "9.99 tok/s")])
+def test_rates(rate, text):
+    assert units.format_rate(rate) == text
+
+
+def test_durations():
+    assert [units.format_duration(value) for value in (8, 200, 7500)] == ["8 s", "3 min 20 s", "2 h 05 min"]

@@ -1,0 +1,115 @@
+"""A worker turns jobs into results: numbers where there are any, a record with the reason where there are none."""
+
+import json
+
+import pytest
+import torch
+
+from modbench import worker
+from modbench.job import JobResult
+from tests.modbench.jobs import SETTINGS, entry_job, make_job
+
+FLOAT_BYTES = 4
+DENSE_BYTES_PER_TOKEN = 4 * 2 * 2 * 12 * FLOAT_BYTES  # 4 layers, keys and values, 2 heads x 12
+TOKENS = 2 * (64 + 16)  # 2 rows; the last new token is never fed back
+
+
+@pytest.fixture(autouse=True)
+def _keep_thread_count():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_launch_gives_raw_samples_and_measured_keep_ratios(tmp_path, kind):
+    record = worker.do_job(make_job(tmp_path, kind)).record
+    assert (record.status, record.error) == ("ok", None)
+    assert [len(record.samples.ttft_s), len(record.samples.tpot_s), len(record.samples.itl_s)] == [2, 2, 32]
+    assert min(record.samples.ttft_s + record.samples.itl_s) > 0
+    assert record.samples.tpot_s[0] == pytest.approx(sum(record.samples.itl_s[:16]) / 16)
+    routed = {"dense": 1.0, "skip_layers": 0.0}.get(kind, 0.25)
+    assert record.keep_ratio.prefill == pytest.approx([1.0, routed, 1.0, routed], abs=0.02)
+    assert record.keep_ratio.decode == pytest.approx([1.0, routed, 1.0, routed])
+    assert json.loads((tmp_path / "progress.json").read_text())["phase"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [("dense", 1.0), ("masked", 1.0), ("threshold", 0.625), ("kv_only", 0.625), ("skip_layers", 0.5)]
+)
+def test_kv_bytes_are_those_of_the_kept_tokens(tmp_path, kind, share):
+    record = worker.do_job(make_job(tmp_path, kind)).record
+    assert record.metrics["kv_cache_bytes"] == pytest.approx(share * TOKENS * DENSE_BYTES_PER_TOKEN, rel=0.01)
+    assert record.metrics["kv_cache_allocated_bytes"] >= record.metrics["kv_cache_bytes"]
+
+
+def test_all_methods_get_the_same_tokens_and_dense_weights(tmp_path):
+    records = [worker.do_job(make_job(tmp_path, kind)).record for kind in ("dense", "threshold")]
+    assert len({record.environment["tokens_sha256"] for record in records}) == 1
+
+
+def test_decode_any_is_the_share_of_steps_in_which_some_row_is_kept(tmp_path):
+    keep = worker.do_job(make_job(tmp_path, "threshold")).record.keep_ratio
+    for layer in (1, 3):
+        assert keep.decode[layer] <= keep.decode_any[layer] <= 2 * keep.decode[layer]
+
+
+def test_a_missed_keep_ratio_makes_the_launch_invalid(tmp_path):
+    workload = {"context": 64, "batch": 1, "new_tokens": 4, "seed": 0, "prompt": {"synthetic": True}}
+    record = worker.do_job(make_job(tmp_path, "threshold", workload=workload)).record  # 1 of 3 is not a quarter
+    assert record.status == "invalid"
+    assert "keep ratio at decode: got 0.3333; expected 0.2500 within 0.0250" in record.error
+
+
+def test_text_prompts_are_bytes_and_short_ones_are_flagged(tmp_path):
+    (tmp_path / "prose.txt").write_text("The quick brown fox.")
+    workload = {"context": 40, "batch": 1, "new_tokens": 17, "seed": 0, "prompt": {"text": str(tmp_path / "prose.txt")}}
+    record = worker.do_job(make_job(tmp_path, "dense", workload=workload)).record
+    assert record.flags[0].startswith("prompt text shorter than a row")
+
+
+@pytest.mark.parametrize(
+    ("factory", "status", "text"),
+    [
+        ("out_of_memory", "oom", "RuntimeError"),
+        ("raises", "failed", "RuntimeError: a mistake over two lines"),
+        ("not_a_subject", "unsupported", "returned a object without prefill"),
+        ("absent", "unsupported", "is it importable from here?"),
+    ],
+)
+def test_failures_are_records_with_phase_and_memory(tmp_path, factory, status, text):
+    record = worker.do_job(entry_job(tmp_path, factory)).record
+    assert (record.status, record.phase) == (status, "build")
+    assert text in record.error
+    assert "\n" not in record.error
+    assert record.metrics["last_rss_bytes"] > 0
+    assert not record.samples.ttft_s
+
+
+def test_an_entry_is_not_imported_without_permission(tmp_path):
+    job = entry_job(tmp_path, "sound").model_copy(update={"allow_entry": False})
+    assert "--allow-entry" in worker.do_job(job).record.error
+    assert "--allow-entry" in worker.do_job(job.model_copy(update={"kind": "guard"})).error
+
+
+def test_a_probe_measures_ceilings_once(tmp_path, monkeypatch):
+    job = make_job(tmp_path, "dense", "probe").model_copy(update={"spec": None, "device": "auto", "dtype": "float64"})
+    first = worker.do_job(job).probe
+    assert first.ceilings["copy_bytes_per_s"] > 1e8
+    assert first.ceilings["matmul_flops_per_s"] > 1e8
+    monkeypatch.setattr(worker, "measure_ceilings", lambda *_: pytest.fail("measured twice"))
+    assert worker.do_job(job).probe.ceilings == first.ceilings
+
+
+def test_an_absent_device_is_one_line(tmp_path):
+    job = make_job(tmp_path, "dense", "probe").model_copy(update={"spec": None, "device": "cuda:7"})
+    if torch.cuda.device_count() > 7:
+        pytest.skip("this machine has eight GPUs")
+    assert "device: got cuda:7; this machine has" in worker.do_job(job).error
+
+
+def test_the_result_file_appears_whole(tmp_path):
+    job = make_job(tmp_path, "dense")
+    worker.run_job_line(job.model_dump_json())
+    assert JobResult.model_validate_json((tmp_path / "result.json").read_text()).record.status == "ok"
+    assert not (tmp_path / "result.json.partial").exists()
