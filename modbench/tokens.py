@@ -32,7 +32,7 @@ def prompt_tokens(point: PointWork) -> PromptTokens:
     """The tokens that every method gets at this point.
 
     Raises:
-        UnsupportedError: the tokenizer gives ids beyond the model's vocabulary.
+        UnsupportedError: the text changed since the run was planned, or has token ids beyond the model's vocabulary.
     """
     workload = point.workload
     batch, length = workload["batch"], workload["context"] + workload["new_tokens"] - 1
@@ -41,6 +41,10 @@ def prompt_tokens(point: PointWork) -> PromptTokens:
         ids_BT = torch.randint(0, point.geometry.vocab_size, (batch, length), generator=generator)
         return PromptTokens(ids_BT, _digest(ids_BT), is_wrapped=False)
     text = read_text_source(Path(workload["prompt"]["text"]))
+    if hashlib.sha256(text).hexdigest() != workload["prompt"]["sha256"]:
+        raise UnsupportedError(
+            f"workload.prompt.text: {workload['prompt']['text']} changed since the run was planned; start a new run"
+        )
     ids = _text_ids(text, point)
     if int(ids.max()) >= point.geometry.vocab_size:
         raise UnsupportedError(

@@ -1,5 +1,6 @@
 """A worker turns jobs into results: numbers where there are any, a record with the reason where there are none."""
 
+import hashlib
 import json
 
 import pytest
@@ -63,9 +64,15 @@ def test_a_missed_keep_ratio_makes_the_launch_invalid(tmp_path):
 
 def test_text_prompts_are_bytes_and_short_ones_are_flagged(tmp_path):
     (tmp_path / "prose.txt").write_text("The quick brown fox.")
-    workload = {"context": 40, "batch": 1, "new_tokens": 17, "seed": 0, "prompt": {"text": str(tmp_path / "prose.txt")}}
+    digest = hashlib.sha256(b"The quick brown fox.").hexdigest()
+    prompt = {"text": str(tmp_path / "prose.txt"), "sha256": digest}
+    workload = {"context": 40, "batch": 1, "new_tokens": 17, "seed": 0, "prompt": prompt}
     record = worker.do_job(make_job(tmp_path, "dense", workload=workload)).record
     assert record.flags[0].startswith("prompt text shorter than a row")
+    (tmp_path / "prose.txt").write_text("The quick brown cat.")
+    changed = worker.do_job(make_job(tmp_path, "dense", workload=workload)).record
+    assert changed.status == "unsupported"
+    assert "changed since the run was planned" in changed.error
 
 
 @pytest.mark.parametrize(
