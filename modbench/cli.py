@@ -12,6 +12,7 @@ from rich.console import Console
 
 from modbench import __version__
 from modbench.errors import ModbenchError
+from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 
@@ -99,6 +100,7 @@ def validate(
     for path in scenarios:
         try:
             loaded = load_scenario(path, overrides or [])
+            build_plan(loaded, run_id="", device_kind="cpu")  # finds cells that are the same work
         except ModbenchError as error:
             has_failed = True
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)

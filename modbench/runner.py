@@ -69,8 +69,10 @@ class Runner:
         """The quads of every cell, look by look; a cell whose comparisons are all decided gets no further look."""
         open_cells, done_quads = list(range(len(plan.cells))), 0
         for look in plan.looks:
-            for index in open_cells:
-                specs = plan.quads(index, done_quads, look - done_quads)
+            specs_of = {index: plan.quads(index, done_quads, look - done_quads) for index in open_cells}
+            missing = [spec for specs in specs_of.values() for spec in specs if spec.launch_id not in self.records]
+            self.progress.plan(len(missing), sum(_work(spec) for spec in missing))
+            for index, specs in specs_of.items():
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
             undecided = undecided_cells(comparisons(list(self.records.values())))
@@ -80,7 +82,6 @@ class Runner:
         """Measure what is not on disk yet; every record is appended before the next launch starts."""
         missing = [spec for spec in specs if spec.launch_id not in self.records]
         on_disk = {spec.pair.quad for spec in specs if spec.launch_id in self.records}
-        self.progress.plan(len(missing))
         quad = None
         for spec in missing:
             if spec.pair.quad != quad:  # a new server per quad
@@ -108,7 +109,7 @@ class Runner:
             if result.record is None:
                 raise LaunchError(f"launch {spec.launch_id}: the worker gave no record: {result.error}")
             record = result.record
-        self.progress.done(label, record.status, time.monotonic() - started, record.error or "")
+        self.progress.done(label, record.status, time.monotonic() - started, _work(spec), record.error or "")
         return record
 
     def _note_failure(self, plan: Plan, index: int, record: Record) -> None:
@@ -224,6 +225,12 @@ def exit_code(records: Iterable[Record], num_unmet: int) -> int:
     if statuses != {"ok"}:
         return 5
     return 1 if num_unmet else 0
+
+
+def _work(spec: RunSpec) -> int:
+    """Tokens of one sample: enough to guess how much longer a larger point takes."""
+    workload = spec.point.workload
+    return workload["batch"] * (workload["context"] + workload["new_tokens"])
 
 
 def axes_text(axes: dict[str, Any]) -> str:

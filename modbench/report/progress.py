@@ -1,7 +1,6 @@
 """Live progress of a run: a rich bar on a terminal, plain lines elsewhere, nothing when quiet. In: launches. Out:
 text for a person."""
 
-import time
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -17,35 +16,43 @@ class RunProgress(Protocol):
     def note(self, text: str) -> None:
         """A step that is not a launch has begun."""
 
-    def plan(self, num_launches: int) -> None:
-        """So many launches are planned now (more may be planned later)."""
+    def plan(self, num_launches: int, work: int) -> None:
+        """So many launches are planned now, of `work` tokens together (more may be planned later)."""
 
     def start(self, label: str) -> None:
         """A launch begins."""
 
-    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
-        """It ended; `detail` is one line about a failure."""
+    def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
+        """It ended, and `work` tokens are done with; `detail` is one line about a failure."""
 
 
 class TimeLeft:
-    """Seconds left: launches still planned, each as long as the same label took, else as the mean so far."""
+    """Seconds left: the work still planned, at the seconds per token so far."""
 
     def __init__(self) -> None:
         self.planned = 0
         self.finished = 0
+        self._work_planned = 0
+        self._work_done = 0
         self._seconds = 0.0
 
-    def add(self, seconds: float) -> None:
+    def plan(self, num_launches: int, work: int) -> None:
+        """More launches are planned."""
+        self.planned += num_launches
+        self._work_planned += work
+
+    def add(self, seconds: float, work: int) -> None:
         """One more launch took `seconds`."""
         self.finished += 1
+        self._work_done += work
         self._seconds += seconds
 
     def text(self) -> str:
-        """`about 3 min 20 s left`, or nothing before the first launch has ended."""
-        measured = self.finished
-        if not measured or self.planned <= measured:
+        """`about 3 min 20 s left`, or nothing before the first launch has ended and after the last one."""
+        remaining = self._work_planned - self._work_done
+        if not self._work_done or remaining <= 0:
             return ""
-        return f"about {format_duration((self.planned - measured) * self._seconds / measured)} left"
+        return f"about {format_duration(remaining * self._seconds / self._work_done)} left"
 
 
 class QuietProgress:
@@ -54,13 +61,13 @@ class QuietProgress:
     def note(self, text: str) -> None:
         """Nothing."""
 
-    def plan(self, num_launches: int) -> None:
+    def plan(self, num_launches: int, work: int) -> None:
         """Nothing."""
 
     def start(self, label: str) -> None:
         """Nothing."""
 
-    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+    def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """Nothing."""
 
 
@@ -75,16 +82,16 @@ class PlainProgress:
         """The step on a line."""
         self._console.print(text, markup=False, highlight=False)
 
-    def plan(self, num_launches: int) -> None:
+    def plan(self, num_launches: int, work: int) -> None:
         """Remember the count."""
-        self._left.planned += num_launches
+        self._left.plan(num_launches, work)
 
     def start(self, label: str) -> None:
         """Nothing: a line is printed at the end of the launch."""
 
-    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+    def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """`[3/16] context=1024 threshold: ok in 1.9 s, about 25 s left`."""
-        self._left.add(seconds)
+        self._left.add(seconds, work)
         parts = [f"{status} in {seconds:.1f} s", detail, self._left.text()]
         count = f"[{self._left.finished}/{self._left.planned}]"
         text = f"{count} {label}: {', '.join(part for part in parts if part)}"
@@ -105,7 +112,6 @@ class LiveProgress:
             console=console,
         )
         self._task: TaskID = self._bar.add_task("starting", total=None, left="")
-        self._started = time.monotonic()
 
     def __enter__(self) -> "LiveProgress":
         self._bar.start()
@@ -123,18 +129,18 @@ class LiveProgress:
         """The step in the place of the launch."""
         self._update(description=text)
 
-    def plan(self, num_launches: int) -> None:
+    def plan(self, num_launches: int, work: int) -> None:
         """A longer bar."""
-        self._left.planned += num_launches
+        self._left.plan(num_launches, work)
         self._update(total=self._left.planned)
 
     def start(self, label: str) -> None:
         """Name the launch in hand."""
         self._update(description=label)
 
-    def done(self, label: str, status: str, seconds: float, detail: str = "") -> None:
+    def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """One step on; a failure is printed above the bar."""
-        self._left.add(seconds)
+        self._left.add(seconds, work)
         self._update(advance=1)
         if status != "ok":
             self._bar.console.print(f"{label}: {status}: {detail}", markup=False, highlight=False)

@@ -2,7 +2,7 @@ import pytest
 
 from modbench.analysis import evaluate_expectations, summarise
 from modbench.scenario import parse_expectation
-from tests.modbench.test_record_factory import failed, make_quads
+from tests.modbench.record_factory import failed, make_quads
 
 KINDS = {"dense": "dense", "threshold": "threshold", "topk": "topk"}
 

@@ -10,7 +10,7 @@ from modbench.analysis.rows import MethodRow, Summary
 from modbench.plan import Pair
 from modbench.record import KeepRatios, Record, Samples
 from modbench.scenario import METRICS
-from tests.modbench.test_record_factory import GEOMETRY, ORDER, failed, make_quads, make_record
+from tests.modbench.record_factory import GEOMETRY, ORDER, failed, make_quads, make_record
 
 
 def row_of(summary: Summary, method: str, cell: int = 0) -> MethodRow:
@@ -268,3 +268,10 @@ def test_analysis_record_and_report_import_nothing_heavy():
 def test_all_methods_of_the_factory_are_summarised():
     summary = summarise(make_quads(1, ORDER))
     assert [row.method for row in summary.cells[0].rows] == list(ORDER)
+
+
+def test_factory_mirrors_the_second_half_of_a_quad():
+    methods = ("dense", "threshold", "masked")
+    order = [record.method for record in make_quads(1, methods)]
+    assert order == ["dense", "threshold", "masked", "masked", "threshold", "dense"]
+    assert [record.pair.position for record in make_quads(1, methods)] == list(range(6))

@@ -6,7 +6,7 @@ import pytest
 
 from modbench.errors import OutputError, RecordError
 from modbench.record import SCHEMA_VERSION, Record, append_record, load_records, read_records, record_json_schema
-from tests.modbench.test_record_factory import make_record
+from tests.modbench.record_factory import make_record
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,7 +13,7 @@ from modbench.report.html import render_html
 from modbench.report.markdown import render_markdown
 from modbench.report.plots import draw_plots
 from modbench.report.write import write_report
-from tests.modbench.test_record_factory import failed, make_quads
+from tests.modbench.record_factory import failed, make_quads
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -12,7 +12,7 @@ from modbench.report.console import render_console
 from modbench.report.document import Document
 from modbench.report.markdown import render_markdown
 from modbench.scenario import parse_expectation
-from tests.modbench.test_record_factory import failed, make_quads
+from tests.modbench.record_factory import failed, make_quads
 
 GOLDEN = Path(__file__).parent / "golden"
 METHODS = ("dense", "threshold", "masked")

@@ -12,7 +12,7 @@ from modbench.report.console import render_console
 from modbench.report.document import Document, cell_label
 from modbench.report.html import render_html
 from modbench.report.write import write_report
-from tests.modbench.test_record_factory import ORDER, failed, make_quads, make_record
+from tests.modbench.record_factory import ORDER, failed, make_quads, make_record
 from tests.modbench.test_report_golden import console_text, golden_document
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}

@@ -7,7 +7,7 @@ from modbench.analysis import summarise
 from modbench.record import Record
 from modbench.report.plots import draw_plots, plot_axis
 from modbench.report.style import KNOWN, SPARE, method_styles
-from tests.modbench.test_record_factory import make_quads
+from tests.modbench.record_factory import make_quads
 
 
 def with_axes(records: list[Record], **axes: object) -> list[Record]:

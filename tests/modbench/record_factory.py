@@ -43,9 +43,6 @@ def make_record(
     per_token = GEOMETRY.kv_bytes_per_token(4) / GEOMETRY.num_hidden_layers
     stored = [1.0] * len(layers) if kind == "masked" else layers
     kv_bytes = round(sum(stored) * per_token * (context + 15) * batch)
-    settings: dict[str, Any] = {"method": kind}
-    if method in KEEP:
-        settings["routed_layers"] = ROUTED
     fields: dict[str, Any] = {
         "launch_id": f"{method}-{context}-{batch}-{quad}-{half}",
         "run_id": "run-1",
@@ -54,18 +51,7 @@ def make_record(
         "kind": kind,
         "status": "ok",
         "phase": "done",
-        "point": PointWork(
-            cell_id=f"cell-{context}-{batch}",
-            axes={"workload.context": context},
-            model={"preset": "bench-8x512", "dtype": "float32"},
-            geometry=GEOMETRY,
-            settings=settings,
-            workload={"context": context, "batch": batch, "new_tokens": 16, "prompt": {"synthetic": True}, "seed": 0},
-            dtype="float32",
-            device_kind="cpu",
-            attention="sdpa",
-            threads=1,
-        ),
+        "point": make_point(kind, method in KEEP, context, batch),
         "pair": Pair(quad=quad, position=position),
         "samples": Samples(
             ttft_s=[ttft * (1 + step) for step in (0.0, 0.004, 0.002, 0.03, 0.001)],
@@ -84,6 +70,23 @@ def make_record(
         "environment": ENVIRONMENT,
     }
     return Record(**{**fields, **changes})
+
+
+def make_point(kind: str, is_routed: bool, context: int, batch: int) -> PointWork:
+    """The point of a record of this method kind."""
+    settings: dict[str, Any] = {"method": kind, **({"routed_layers": ROUTED} if is_routed else {})}
+    return PointWork(
+        cell_id=f"cell-{context}-{batch}",
+        axes={"workload.context": context},
+        model={"preset": "bench-8x512", "dtype": "float32"},
+        geometry=GEOMETRY,
+        settings=settings,
+        workload={"context": context, "batch": batch, "new_tokens": 16, "prompt": {"synthetic": True}, "seed": 0},
+        dtype="float32",
+        device_kind="cpu",
+        attention="sdpa",
+        threads=1,
+    )
 
 
 def make_quads(
@@ -117,10 +120,3 @@ def failed(record: Record, status: str = "oom", phase: str = "prefill", error: s
             "metrics": {"peak_rss_bytes": 2**30},
         }
     )
-
-
-def test_factory_mirrors_the_second_half_of_a_quad():
-    methods = ("dense", "threshold", "masked")
-    order = [record.method for record in make_quads(1, methods)]
-    assert order == ["dense", "threshold", "masked", "masked", "threshold", "dense"]
-    assert [record.pair.position for record in make_quads(1, methods)] == list(range(6))

@@ -1,0 +1,56 @@
+"""What modbench itself costs: start-up, validation, and the report of 1,000 records. Targets: docs/performance.md.
+
+Run with: .venv/bin/python -m pytest benchmarks/test_own_cost.py
+The records are the published quickstart's, repeated under new ids, so that their size is that of real ones.
+"""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modbench.analysis import summarise
+from modbench.plan import Pair
+from modbench.record import append_record, load_records, read_records
+from modbench.report.document import Document
+from modbench.report.write import write_report
+
+PROJECT = Path(__file__).resolve().parents[1]
+PUBLISHED = PROJECT / "reports" / "published" / "quickstart-cpu"
+NUM_RECORDS = 1000
+
+
+def run_program(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "modbench", *arguments], cwd=PROJECT, capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def thousand_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A records file of 1,000 launches: the published ones with quads counted on."""
+    path = tmp_path_factory.mktemp("records") / "records.jsonl"
+    published = read_records(PUBLISHED)
+    for number, record in zip(range(NUM_RECORDS), itertools.cycle(published), strict=False):
+        repetition = number // len(published)
+        update = {"launch_id": f"{record.launch_id}-{repetition}"}
+        pair = Pair(quad=repetition, position=record.pair.position)
+        append_record(path, record.model_copy(update={**update, "pair": pair}))
+    return path
+
+
+def test_help_starts(benchmark):
+    benchmark.pedantic(run_program, args=("--help",), rounds=10, warmup_rounds=1)
+
+
+def test_validate_starts(benchmark):
+    benchmark.pedantic(run_program, args=("validate", "scenarios/quickstart.yaml"), rounds=10, warmup_rounds=1)
+
+
+def test_analysis_and_report_of_1000_records(benchmark, thousand_records, tmp_path):
+    def analyse_and_report() -> None:
+        file = load_records(thousand_records)
+        assert len(file.records) == NUM_RECORDS
+        write_report(tmp_path, Document(summarise(file.records, file.num_skipped_lines)))
+
+    benchmark.pedantic(analyse_and_report, rounds=3, warmup_rounds=1)
