@@ -19,7 +19,7 @@ from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
 from modbench.profiling.environment import describe_environment
 from modbench.profiling.timing import Sample, take_sample, warm_up
-from modbench.record import KeepRatios, Record, Samples
+from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
 from modbench.tokens import PromptTokens, prompt_tokens
 from reference_impl import Decision
 
@@ -190,6 +190,5 @@ def _missed_target(method: Method, measured: KeepRatios, routed_layers: Sequence
 def _input_flags(tokens: PromptTokens, method: Method, model: dict[str, Any]) -> list[str]:
     flags = ["prompt text shorter than a row: it goes on from its beginning"] if tokens.is_wrapped else []
     if method.target_keep_ratio() is not None:
-        router = "calibrated random router" if model["weights"] == "random" else "calibrated router"
-        flags.append(router)
+        flags.append(RANDOM_ROUTER if model["weights"] == "random" else CALIBRATED_ROUTER)
     return flags

@@ -19,6 +19,8 @@ from modbench.plan import Pair, PointWork
 SCHEMA_VERSION = 1
 RECORDS_FILE = "records.jsonl"
 Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "invalid", "pruned"]
+RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
+ROUTER_FLAGS = (RANDOM_ROUTER, CALIBRATED_ROUTER)  # how a keep ratio came about: these stand in headlines
 GuardResult = Literal["passed", "declared", "failed"]
 
 

@@ -63,6 +63,7 @@ class MethodRow:
     guard: Mapping[str, str]
     declared: Mapping[str, str]  # identity -> why the method does not hold it
     failed_identities: tuple[str, ...] = ()
+    router: str | None = None  # how its routers came to their keep ratio, where they were not trained
 
     @property
     def is_wrong(self) -> bool:

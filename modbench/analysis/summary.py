@@ -42,7 +42,7 @@ from modbench.analysis.statistics import (
     speedup_of,
 )
 from modbench.analysis.verdict import DEFAULT_TOLERANCE, Judgement, judge_family, margin
-from modbench.record import Record
+from modbench.record import ROUTER_FLAGS, Record
 from modbench.scenario import BASELINE, METRICS
 
 Judgements = Mapping[ComparisonKey, Judgement]
@@ -138,6 +138,7 @@ def _summarise_method(
         guard=guard,
         declared=_declared(members),
         failed_identities=tuple(name for name, result in guard.items() if result == "failed"),
+        router=next((flag for record in ok for flag in record.flags if flag in ROUTER_FLAGS), None),
     )
 
 

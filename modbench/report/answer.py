@@ -85,7 +85,8 @@ def _clauses(row: MethodRow) -> list[str]:
     clauses = []
     keep, reduction = row.values["keep_ratio_prefill"], row.values["kv_cache_reduction"]
     if keep is not None:
-        clauses.append(f"keeps {format_percent(keep)} of tokens at routed layers")
+        router = f" ({row.router})" if row.router else ""
+        clauses.append(f"keeps {format_percent(keep)} of tokens at routed layers{router}")
     if reduction is not None:
         clauses.append(f"needs {1 / reduction:.2f}× the KV cache of dense")
     for phase, verb in (("prefill", "prefills"), ("decode", "decodes")):
