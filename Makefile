@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH_INDEX ?=
 
-.PHONY: run test lint format schema clean
+.PHONY: run test lint format clean
 
 run: $(INSTALLED)
 	$(BIN)/modbench run scenarios/quickstart.yaml

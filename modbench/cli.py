@@ -16,8 +16,6 @@ from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 
-INTERRUPTED = 130
-
 app = typer.Typer(
     name="modbench",
     help="Measure, and make real, the savings of Mixture-of-Depths in long-context language models.",
@@ -149,8 +147,3 @@ def main() -> None:
     except ModbenchError as error:
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away (| head); nothing is left to say
-        sys.exit(0)

@@ -1,9 +1,11 @@
 """`modbench run` and `modbench report`: from a loaded scenario, or a run's folder, to printed and written results."""
 
 import json
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from modbench.analysis import ExpectationOutcome, evaluate_expectations, summari
 from modbench.record import load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
-from modbench.report.progress import LiveProgress, PlainProgress, QuietProgress
+from modbench.report.progress import LiveProgress, PlainProgress, QuietProgress, RunProgress
 from modbench.report.write import write_report
 from modbench.run_folder import open_run_folder, read_run_file
-from modbench.runner import exit_code, run_scenario
+from modbench.runner import exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
 
 INTERRUPTED = 130
@@ -27,25 +29,34 @@ def run_command(
     loaded: LoadedScenario, output: Path | None, is_resumed: bool, allow_entry: bool, is_quiet: bool, command: str
 ) -> int:
     """Measure, report, and return the exit code of `modbench run`."""
+    if not allow_entry:
+        refuse_entries(loaded)
     console = Console()
     folder = open_run_folder(loaded, output, is_resumed, command)
-    display: Any
-    if is_quiet:
-        display = nullcontext(QuietProgress())
-    elif console.is_terminal:
-        display = LiveProgress(console)
-    else:
-        display = nullcontext(PlainProgress(console))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a cancelled job must end its workers as Ctrl-C does
+        signal.signal(number, _interrupt)
     try:
-        with display as progress:
-            run_scenario(loaded, folder, allow_entry, progress)
+        with _display(console, is_quiet) as progress:
+            records = run_scenario(loaded, folder, allow_entry, progress)
+        document = make_document(folder.path)
+        _write(folder.path, document, None if is_quiet else console)
     except KeyboardInterrupt:
-        text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: --resume --output {folder.path}"
+        again = command if is_resumed else f"{command} --resume"
+        again += "" if output is not None else f" --output {shlex.quote(str(folder.path))}"
+        text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: {again}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
-    document = make_document(folder.path)
-    _write(folder.path, document, None if is_quiet else console)
-    return exit_code(load_records(folder.path).records, sum(not outcome.is_met for outcome in document.outcomes))
+    return exit_code(records, sum(outcome.is_met is False for outcome in document.outcomes))
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _display(console: Console, is_quiet: bool) -> AbstractContextManager[RunProgress]:
+    if is_quiet:
+        return nullcontext(QuietProgress())
+    return LiveProgress(console) if console.is_terminal else nullcontext(PlainProgress(console))
 
 
 def report_command(folder: Path, is_json: bool) -> None:

@@ -44,7 +44,7 @@ class GuardReport(BaseModel):
 
 
 class Probe(BaseModel):
-    """A device: what it is (`environment`), its measured ceilings, and the attention backend that `auto` resolves to."""
+    """A device: its resolved name and kind, what it is (`environment`), and its measured ceilings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,7 +17,6 @@ from modbench.job import Job
 from modbench.methods import METHODS, Method, Subject
 from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
-from modbench.profiling.environment import describe_environment
 from modbench.profiling.timing import Sample, take_sample, warm_up
 from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
 from modbench.tokens import PromptTokens, prompt_tokens
@@ -35,19 +34,21 @@ class PhasePeaks:
 
     device: torch.device
     peaks: dict[str, int] = field(default_factory=dict)
+    is_per_phase: bool = False
     _phase: str = ""
 
     def enter(self, phase: str) -> None:
         """Close the current phase ('' closes the last one) and reset the counters."""
         if self._phase:
-            self._note(f"peak_{self._phase}_rss_bytes", process_memory.peak_rss_bytes())
+            if self.is_per_phase:
+                self._note(f"peak_{self._phase}_rss_bytes", process_memory.peak_rss_bytes())
             self._note("peak_rss_bytes", process_memory.peak_rss_bytes())
             self._note("peak_device_used_bytes", torch_memory.device_used_bytes(self.device))
             for name, value in torch_memory.allocator_peaks(self.device).items():
                 self._note(name, value)
                 self._note(name.replace("peak_", f"peak_{self._phase}_"), value)
         self._phase = phase
-        process_memory.reset_peak()
+        self.is_per_phase = process_memory.reset_peak()
         torch_memory.reset_peak(self.device)
 
     def _note(self, name: str, value: int | None) -> None:
@@ -81,7 +82,9 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
     with torch.inference_mode():
         measured = _measure(job, subject, ids_BT, device, on_phase)
     on_phase("done")
-    keep_ratio = keep_ratios(measured.decisions, point.geometry.num_hidden_layers, method.removed_layers())
+    keep_ratio = KeepRatios()
+    if measured.decisions or method.keeps_all_unless_told:
+        keep_ratio = keep_ratios(measured.decisions, point.geometry.num_hidden_layers, method.removed_layers())
     missed = _missed_target(method, keep_ratio, point.settings.get("routed_layers", ()))
     return Record(
         launch_id=spec.launch_id,
@@ -103,10 +106,10 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
         guard=job.guard,
         flags=[*_input_flags(tokens, method, point.model), *measured.flags],
         environment={
-            **describe_environment(device),
             **job.environment,
             "tokens_sha256": tokens.sha256,
             "device": job.device,
+            "attention_path": getattr(subject, "attention_path", None),
         },
         error=missed,
     )
@@ -128,7 +131,7 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
         on_phase(phase)
 
     samples, metrics = [], {}
-    meter = ContaminationMeter(job.threads)
+    meter = ContaminationMeter()
     for _ in range(job.spec.measure["samples"]):
         subject.take_decisions()
         sample, state = take_sample(subject, prompt_BT, continuation_BT, on_sample_phase)
@@ -150,6 +153,11 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
         },
         [
             *contamination.flags(is_cpu_bound=device.type == "cpu"),
+            *(
+                []
+                if peaks.is_per_phase
+                else ["peak RSS is since the start of the process: this kernel does not reset it"]
+            ),
             *(["warm-up ended before the samples were stationary"] if is_stationary is False else []),
         ],
     )
@@ -188,7 +196,7 @@ def _missed_target(method: Method, measured: KeepRatios, routed_layers: Sequence
 
 
 def _input_flags(tokens: PromptTokens, method: Method, model: dict[str, Any]) -> list[str]:
-    flags = ["prompt text shorter than a row: it goes on from its beginning"] if tokens.is_wrapped else []
+    flags = ["prompt text too short: a row goes on from its beginning"] if tokens.is_wrapped else []
     if method.target_keep_ratio() is not None:
         flags.append(RANDOM_ROUTER if model["weights"] == "random" else CALIBRATED_ROUTER)
     return flags

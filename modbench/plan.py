@@ -111,6 +111,14 @@ class Plan:
             return (-(-self.launches // PAIRS_PER_QUAD),)
         return tuple(pairs // PAIRS_PER_QUAD for pairs in LOOKS)
 
+    @property
+    def work_id(self) -> str:
+        """Identity of everything a run's records are of: resuming with another one would mix two runs."""
+        cells = [
+            [cell.cell_id, [[planned.method, planned.point_id] for planned in cell.methods]] for cell in self.cells
+        ]
+        return content_hash([cells, [[cell.measure["samples"], cell.measure["warmup"]] for cell in self.cells]])
+
     def quads(self, cell_index: int, first_quad: int, num_quads: int) -> list[RunSpec]:
         """Return the launches of some quads of a cell in the order to run them.
 
@@ -208,7 +216,7 @@ def _shared_identity(point: Point, device_kind: str) -> dict[str, Any]:
         "model": {
             "preset": point.model.preset,
             "path": point.model.path,
-            "config_sha256": point.config_sha256,
+            "folder_sha256": point.folder_sha256,
             "weights": _weights(point),
         },
         "geometry": point.geometry.model_dump(mode="json"),
@@ -239,7 +247,7 @@ def _axis_value(key: str, point: Point, settings: dict[str, dict[str, Any]]) -> 
 
 def _work(point: Point, cell_id: str, settings: dict[str, Any], base: Path, device_kind: str) -> PointWork:
     model = point.model.model_dump(mode="json", exclude={"geometry", "dtype"})
-    model |= {"weights": _weights(point), "config_sha256": point.config_sha256}
+    model |= {"weights": _weights(point), "folder_sha256": point.folder_sha256}
     workload = point.workload.model_dump(mode="json")
     if point.model.path is not None:
         model["path"] = str(base / point.model.path)

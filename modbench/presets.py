@@ -6,7 +6,15 @@ and vocabularies reproduce the published parameter totals (tested), epsilon, pos
 that test.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LAYERS, MAX_SIZE, MAX_POSITIONS = 10_000, 2**24, 2**31  # a slip of the keyboard is an error, not out of memory
+ModelType = Literal["llama", "qwen2", "qwen3"]
+FAMILIES: tuple[str, ...] = get_args(ModelType)  # those that reference_impl can convert
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Positions = Annotated[int, Field(ge=1, le=MAX_POSITIONS)]
 
 
 class Geometry(BaseModel):
@@ -14,15 +22,15 @@ class Geometry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model_type: str = Field("llama", description="Hugging Face model family")
-    num_hidden_layers: PositiveInt
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt | None = Field(None, description="default: num_attention_heads (no GQA)")
-    head_dim: PositiveInt | None = Field(None, description="default: hidden_size / num_attention_heads")
-    vocab_size: PositiveInt
-    max_position_embeddings: PositiveInt = 8192
+    model_type: ModelType = Field("llama", description="Hugging Face model family")
+    num_hidden_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    hidden_size: Size
+    intermediate_size: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size | None = Field(None, description="default: num_attention_heads (no GQA)")
+    head_dim: Size | None = Field(None, description="default: hidden_size / num_attention_heads")
+    vocab_size: Size
+    max_position_embeddings: Positions = 8192
     rope_theta: float = Field(10000.0, gt=0)
     rms_norm_eps: float = Field(1e-5, gt=0)
     tie_word_embeddings: bool = False

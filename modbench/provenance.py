@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@cache
 def git_state() -> dict[str, Any]:
-    """`git_sha` (None outside a checkout) and `git_is_dirty` of the code that runs."""
+    """`git_sha` and `git_is_dirty` of the code that runs; None where it is not in a checkout of its own."""
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != PROJECT:
+        return {"git_sha": None, "git_is_dirty": None}
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {"git_sha": _git("rev-parse", "HEAD"), "git_is_dirty": None if changes is None else bool(changes)}
 
 
+@cache
 def source_digest() -> str:
     """SHA-256 over the files that decide what a method computes; a change makes cached guard outcomes void."""
     digest = hashlib.sha256()

@@ -3,19 +3,21 @@
 In: a scenario and `--output`. Out: a folder that can be resumed.
 """
 
+import fcntl
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modbench.errors import OutputError
-from modbench.record import Record, read_records
+from modbench.record import RECORDS_FILE, Record, read_records
 from modbench.scenario import LoadedScenario
 
 RUN_FILE = "run.json"
-RECORDS_FILE = "records.jsonl"
 SCENARIO_FILE = "scenario.yaml"
 LOG_FILE = "worker.log"
 DEFAULT_ROOT = Path("reports")
@@ -48,14 +50,15 @@ def open_run_folder(loaded: LoadedScenario, output: Path | None, is_resumed: boo
     scenario_root = DEFAULT_ROOT / loaded.scenario.name
     if output is None:
         output = _newest(scenario_root) if is_resumed else _new_folder(scenario_root)
-    run_file = output / RUN_FILE
     if is_resumed:
-        return RunFolder(output, read_run_file(output)["run_id"], command)
-    if run_file.exists() or (output / RECORDS_FILE).exists():
+        earlier = read_run_file(output)
+    elif (output / RECORDS_FILE).exists():
         raise OutputError(f"{output}: it holds a run already; pass --resume to go on with it, or another --output")
-    run_id = secrets.token_hex(4)
-    facts = {
-        "run_id": run_id,
+    else:
+        earlier = {"run_id": secrets.token_hex(4), "work_id": None}
+    facts = {  # a resumed run is judged by the scenario as it is now
+        "run_id": earlier["run_id"],
+        "work_id": earlier.get("work_id"),
         "name": loaded.scenario.name,
         "question": loaded.scenario.question,
         "scenario": str(loaded.path),
@@ -68,10 +71,40 @@ def open_run_folder(loaded: LoadedScenario, output: Path | None, is_resumed: boo
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / SCENARIO_FILE).write_text(loaded.text)
-        run_file.write_text(json.dumps(facts, indent=2) + "\n")
+        _write_run_file(output, facts)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
-    return RunFolder(output, run_id, command)
+    return RunFolder(output, earlier["run_id"], command)
+
+
+def claim_work(folder: RunFolder, work_id: str) -> None:
+    """Note which work this folder is for; refuse to mix other work into it.
+
+    Raises:
+        OutputError: the run was started with other points, methods, samples or warm-up.
+    """
+    facts = read_run_file(folder.path)
+    if facts.get("work_id") not in (None, work_id):
+        raise OutputError(
+            f"{folder.path}: the scenario's points, methods, samples or warm-up changed since this run was started; "
+            "undo the change, or start a new run with another --output"
+        )
+    _write_run_file(folder.path, {**facts, "work_id": work_id})
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Keep a second `modbench run` out of the folder while this one works.
+
+    Raises:
+        OutputError: another run is at work there.
+    """
+    with (folder.path / RUN_FILE).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{folder.path}: another modbench run is at work there; wait for it") from None
+        yield
 
 
 def _new_folder(root: Path) -> Path:
@@ -99,10 +132,18 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     try:
-        return json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     except OSError:
         raise OutputError(
             f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run"
         ) from None
     except ValueError:
         raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("run_id"), str):
+        raise OutputError(f"{path}: it has no run_id; start a new run with another --output")
+    return facts
+
+
+def _write_run_file(folder: Path, facts: dict[str, Any]) -> None:
+    """Rewrite in place, so that a lock on the open file holds."""
+    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")

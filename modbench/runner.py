@@ -3,6 +3,7 @@
 In: a loaded scenario and its folder. Out: a folder with `records.jsonl` and the report, and an exit code (docs/measuring.md).
 """
 
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,13 @@ from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
 from modbench.provenance import git_state, source_digest
 from modbench.record import GuardResult, Record, append_record
 from modbench.report.progress import RunProgress
-from modbench.run_folder import LOG_FILE, RunFolder
+from modbench.run_folder import LOG_FILE, RunFolder, claim_work, locked
 from modbench.scenario import LoadedScenario
 
 STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
 PROBE_TIMEOUT_S = 300.0
-RESULT_FILE = ".result.json"
-PROGRESS_FILE = ".progress.json"
+RESULT_SUFFIX, PROGRESS_SUFFIX = ".result.json", ".progress.json"
+GUARD_RAN = "guard_ran"  # stands in the place of the identities where the guard itself did not finish
 RESUMED_FLAG = "a launch of its quad was measured in an earlier, interrupted run"
 
 
@@ -46,24 +47,25 @@ class Runner:
 
         Raises:
             UnsupportedError: the device is not there.
-            EntryNotAllowedError: the scenario names code to import and that was not allowed.
+            OutputError: the folder is for other work.
             LaunchError: a launch server could not be started.
         """
-        self._refuse_entries()
         self.records = {record.launch_id: record for record in self.folder.records()}
         first = self.loaded.points[0]
         plan = build_plan(
             self.loaded, self.folder.run_id, self._probe(first.model.dtype, first.measure.threads).device_kind
         )
+        claim_work(self.folder, plan.work_id)
+        for index, cell in enumerate(plan.cells):
+            for record in self.records.values():
+                if record.point.cell_id == cell.cell_id and record.status in STOPS_SERIES:
+                    self._note_failure(plan, index, record)
+            for spec in plan.quads(
+                index, 0, 1
+            ):  # before the first launch, so that no guard stands between two launches
+                if spec.launch_id not in self.records:
+                    self._guard(spec)
         self._run_looks(plan)
-
-    def _refuse_entries(self) -> None:
-        for label, settings in self.loaded.scenario.methods.items():
-            if settings.method == "entry" and not self.allow_entry:
-                raise EntryNotAllowedError(
-                    f"{self.loaded.path}: methods.{label}: entry imports and runs {settings.entry!r}; "
-                    "pass --allow-entry if you trust it"
-                )
 
     def _run_looks(self, plan: Plan) -> None:
         """The quads of every cell, look by look; a cell whose comparisons are all decided gets no further look."""
@@ -109,6 +111,7 @@ class Runner:
             if result.record is None:
                 raise LaunchError(f"launch {spec.launch_id}: the worker gave no record: {result.error}")
             record = result.record
+        assert record.launch_id == spec.launch_id, "a result file belongs to one job"
         self.progress.done(label, record.status, time.monotonic() - started, _work(spec), record.error or "")
         return record
 
@@ -139,13 +142,15 @@ class Runner:
 
     def _guard(self, spec: RunSpec) -> GuardReport:
         """The same-work guard's outcome for this method at this model geometry, measured once per version and machine kind."""
+        environment = self._probe(spec.point.dtype, spec.point.threads).environment
         key = {
             "model": spec.point.model,
             "geometry": spec.point.geometry.model_dump(mode="json"),
             "method": [spec.kind, spec.point.settings],
             "seed": spec.point.workload["seed"],
             "numerics": [spec.point.dtype, spec.point.device_kind, spec.point.attention, spec.point.threads],
-            "versions": self._probe(spec.point.dtype, spec.point.threads).environment["versions"],
+            "versions": environment["versions"],
+            "machine": environment["machine"]["fingerprint"],
             "sources": source_digest(),
         }
         name = content_hash(key)
@@ -155,7 +160,8 @@ class Runner:
                 self._guards[name] = GuardReport.model_validate(cached)
             else:
                 self._guards[name] = self._run_guard(spec)
-                machine_cache.store("guard", key, self._guards[name].model_dump(mode="json"))
+                if GUARD_RAN not in self._guards[name].identities:
+                    machine_cache.store("guard", key, self._guards[name].model_dump(mode="json"))
         return self._guards[name]
 
     def _run_guard(self, spec: RunSpec) -> GuardReport:
@@ -163,7 +169,7 @@ class Runner:
         result = self.executor.run(self._job("guard", spec, {}, {}), spec.measure["timeout_s"])
         if result.guard is not None:
             return result.guard
-        return GuardReport(identities={"guard_ran": "failed"}, detail=f"the guard did not finish: {result.error}")
+        return GuardReport(identities={GUARD_RAN: "failed"}, detail=f"the guard did not finish: {result.error}")
 
     def _job(
         self,
@@ -178,7 +184,8 @@ class Runner:
         if spec is not None:
             probe = self._probe(spec.point.dtype, spec.point.threads)
             device, dtype, threads = probe.device, spec.point.dtype, spec.point.threads
-            facts = {**facts, **self._common_facts(), "ceilings": probe.ceilings}
+            facts = {**facts, **probe.environment, **self._common_facts(), "ceilings": probe.ceilings}
+        name = secrets.token_hex(8)  # a late file of a killed child must not be taken for this job's
         return Job(
             kind=kind,
             spec=spec,
@@ -188,8 +195,8 @@ class Runner:
             allow_entry=self.allow_entry,
             environment=facts,
             guard=guard,
-            result_path=str(self.folder.path / RESULT_FILE),
-            progress_path=str(self.folder.path / PROGRESS_FILE),
+            result_path=str(self.folder.path / f".{name}{RESULT_SUFFIX}"),
+            progress_path=str(self.folder.path / f".{name}{PROGRESS_SUFFIX}"),
         )
 
     def _common_facts(self) -> dict[str, Any]:
@@ -204,18 +211,33 @@ class Runner:
         return {"scenario": scenario, "command": self.folder.command, "modbench": __version__, **git_state()}
 
 
+def refuse_entries(loaded: LoadedScenario) -> None:
+    """Raise for the first method that would import code of the scenario's choice.
+
+    Raises:
+        EntryNotAllowedError: there is one.
+    """
+    for label, settings in loaded.scenario.methods.items():
+        if settings.method == "entry":
+            raise EntryNotAllowedError(
+                f"{loaded.path}: methods.{label}: entry imports and runs {settings.entry!r}; "
+                "pass --allow-entry if you trust it"
+            )
+
+
 def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
     A KeyboardInterrupt leaves every finished record on disk and no process behind.
     """
     try:
-        with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
+        with locked(folder), LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
             runner = Runner(loaded, folder, allow_entry, progress, executor)
             runner.run()
     finally:
-        for leftover in (RESULT_FILE, f"{RESULT_FILE}.partial", PROGRESS_FILE):
-            (folder.path / leftover).unlink(missing_ok=True)
+        for suffix in (RESULT_SUFFIX, f"{RESULT_SUFFIX}.partial", PROGRESS_SUFFIX):
+            for leftover in folder.path.glob(f".*{suffix}"):
+                leftover.unlink(missing_ok=True)
     return list(runner.records.values())
 
 

@@ -1,7 +1,7 @@
 """Prompt tokens of a launch. In: the point's workload. Out: (B, context + new tokens - 1) ids, the same for every method.
 
 Text becomes bytes (one token each), or the tokens of the checkpoint's own tokenizer. Rows start evenly spread over the text, and
-a text that is too short for a row goes on from its beginning, which is flagged.
+a row that runs over its end goes on from its beginning, which is flagged.
 
 Shapes: B batch, T tokens per row.
 """
@@ -21,7 +21,7 @@ from modbench.scenario.prompt_text import read_text_source
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids (B, T) int64 on the CPU; `sha256` identifies them; `is_wrapped` where the text was shorter than a row."""
+    """Token ids (B, T) int64 on the CPU; `sha256` identifies them; `is_wrapped` where a row ran over the end of the text."""
 
     ids_BT: Tensor
     sha256: str
@@ -52,7 +52,7 @@ def prompt_tokens(point: PointWork) -> PromptTokens:
         )
     starts = [row * len(ids) // batch for row in range(batch)]
     ids_BT = torch.stack([ids[(torch.arange(length) + start) % len(ids)] for start in starts])
-    return PromptTokens(ids_BT, _digest(ids_BT), is_wrapped=length > len(ids))
+    return PromptTokens(ids_BT, _digest(ids_BT), is_wrapped=starts[-1] + length > len(ids))
 
 
 def _text_ids(text: bytes, point: PointWork) -> Tensor:

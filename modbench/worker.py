@@ -5,8 +5,10 @@
 names, so nothing printed here can be mistaken for one. This is the one place where any failure is turned into a record.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +28,7 @@ from modbench.record import Status
 from reference_impl import UnsupportedModelError
 
 READY = "ready"
+PR_SET_PDEATHSIG = 1
 OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "out of memory", "not enough memory")
 
 
@@ -62,6 +65,7 @@ def probe(job: Job) -> Probe:
     device = resolve_device(job.device)
     environment = describe_environment(device)
     key = {"fingerprint": environment["machine"]["fingerprint"], "dtype": job.dtype, "threads": job.threads}
+    key["torch"] = environment["versions"]["torch"]
     ceilings = machine_cache.load("ceilings", key)
     if ceilings is None:
         ceilings = measure_ceilings(device, getattr(torch, job.dtype))
@@ -93,10 +97,10 @@ def _status_of(error: Exception) -> Status:
 
 def do_job(job: Job) -> JobResult:
     """Run any job; a failure becomes a record (launch) or an error line (guard, probe)."""
-    torch.set_num_threads(job.threads)
     progress = ProgressFile(job.progress_path)
-    progress.enter("start")
     try:
+        progress.enter("start")
+        torch.set_num_threads(job.threads)
         if job.spec is not None and job.spec.kind == "entry" and not job.allow_entry:
             raise EntryNotAllowedError(f"method {job.spec.method}: entry: imports code; pass --allow-entry to run it")
         if job.kind == "probe":
@@ -121,6 +125,12 @@ def run_job_line(line: str) -> None:
     partial.rename(job.result_path)
 
 
+def end_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process when its parent ends, however that ends; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def serve() -> None:
     """Fork one child per job; tell the executor each child's pid and, when it ends, its wait status."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
@@ -130,6 +140,7 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            end_with_parent()
             run_job_line(line)
             sys.stdout.flush()
             os._exit(0)
@@ -140,6 +151,7 @@ def serve() -> None:
 
 def main() -> None:
     """`serve` or `run`."""
+    end_with_parent()
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     if mode == "serve":
         serve()

@@ -133,7 +133,8 @@ BACKENDS: dict[str, Callable[[VarlenInputs], Tensor]] = {
 def available_backends(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that can run on this device and dtype here, fastest first."""
     names = []
-    if device.type == "cuda" and dtype in HALF_DTYPES:
+    is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if is_ampere and dtype in HALF_DTYPES:  # the kernels need compute capability 8.0
         names += ["flash_attn"] if importlib.util.find_spec("flash_attn") else []
         names += ["torch_varlen"] if importlib.util.find_spec("torch.nn.attention.varlen") else []
     return [*names, "sdpa"]

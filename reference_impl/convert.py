@@ -15,8 +15,16 @@ from reference_impl.executions import EXECUTIONS
 from reference_impl.hf_families import decoder_layers, family_of
 from reference_impl.mod_layer import RoutedLayer
 from reference_impl.mod_model import ModModel
+from reference_impl.ragged_attention import VARLEN_ATTENTION
 from reference_impl.router import Router
 from reference_impl.routing import Routing
+
+
+def routed_attention(model: PreTrainedModel) -> str:
+    """The attention that the routed layers of a converted model really use: a varlen backend, or sdpa for `masked`."""
+    layer = next(layer for layer in decoder_layers(model) if isinstance(layer, RoutedLayer))
+    execution = EXECUTIONS[layer.routing.config.operator]
+    return f"{layer.attention_backend} per row" if execution.attention == VARLEN_ATTENTION else execution.attention
 
 
 def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: str = "auto") -> PreTrainedModel:

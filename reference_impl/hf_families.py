@@ -1,6 +1,6 @@
 """The only file that names Hugging Face internals: which families can be converted, and how their layers are laid out.
 
-In: a stock model. Out: its `Family`: the routed layer class, the MoDified model class and its `model_type`.
+In: a stock model. Out: its `Family`: the routed layer class and the MoDified model class.
 Adding a family with the same layout (norm, attention, add; norm, MLP, add) is two classes and one line of `FAMILIES`.
 """
 

@@ -91,7 +91,7 @@ class ChunkedLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last `-tokens_to_remove` seen tokens (a value <= 0, as in transformers)."""
-        self.length -= min(abs(tokens_to_remove), self.length)
+        self.length -= min(_num_removed(tokens_to_remove), self.length)
 
     def _select_rows(self, rows: Tensor) -> None:
         if self.keys is not None and self.values is not None:
@@ -121,6 +121,12 @@ class ChunkedLayer(CacheLayerMixin):
     def allocated_bytes(self) -> int:
         """Bytes of the buffers, growth slack included."""
         return sum(buffer.nbytes for buffer in (self.keys, self.values) if buffer is not None)
+
+
+def _num_removed(tokens_to_remove: int) -> int:
+    if tokens_to_remove > 0:  # older callers mean the length to keep; guessing would drop the wrong tokens
+        raise ValueError(f"crop: got {tokens_to_remove}; expected minus the number of tokens to remove")
+    return -tokens_to_remove
 
 
 def _check_rows(stored: int, batch: int) -> None:
@@ -229,7 +235,7 @@ class RaggedLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last `-tokens_to_remove` SEEN tokens; kept ones among them go (a value <= 0, as in transformers)."""
-        self.seen -= min(abs(tokens_to_remove), self.seen)
+        self.seen -= min(_num_removed(tokens_to_remove), self.seen)
         for row in self.rows:
             if row.seen_index is not None:
                 row.length = int((row.seen_index[: row.length] < self.seen).sum())

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from modbench.errors import LaunchError
+from modbench.errors import LaunchError, OutputError
 from modbench.job import Job, JobResult, failed_record
 from modbench.record import Status
 
@@ -37,7 +37,12 @@ class LocalExecutor:
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "LocalExecutor":
-        self._log = self._log_path.open("ab")
+        try:
+            self._log = self._log_path.open("ab")
+        except OSError as error:
+            raise OutputError(
+                f"{self._log_path}: cannot be written ({error.strerror}); choose another --output"
+            ) from error
         return self
 
     def __exit__(
@@ -88,6 +93,7 @@ class LocalExecutor:
         except subprocess.TimeoutExpired:
             _kill_group(self._child.pid)
             self._child.wait()
+            self._child = None
             return None
         exit_code, self._child = self._child.returncode, None
         return exit_code
@@ -107,8 +113,13 @@ class _Server:
         )
         self._pending = b""
         self._child_pid: int | None = None
-        if self._read_line(SERVER_START_TIMEOUT_S) != "ready":
-            self.stop()
+        is_ready = False
+        try:
+            is_ready = self._read_line(SERVER_START_TIMEOUT_S) == "ready"
+        finally:  # an interrupt while it starts must not leave it behind
+            if not is_ready:
+                self.stop()
+        if not is_ready:
             raise LaunchError(f"launch server: it did not start; its output is in {log.name}")
 
     def run(self, job: Job, timeout_s: float) -> int | None:

@@ -29,10 +29,12 @@ IDENTITIES = (DECODE_EQUALS_FULL, BATCH_EQUALS_SINGLE, PADDED_EQUALS_UNPADDED, C
 class Subject(ABC):
     """A built model under test. States are opaque to callers and changed in place by `decode`.
 
-    `declared` is for a user's own subject: identities that do not hold for it, each with the reason.
+    `declared` is for a user's own subject: identities that do not hold for it, each with the reason. `attention_path` says
+    which attention really runs, for the record.
     """
 
     declared: ClassVar[Mapping[str, str]] = {}
+    attention_path: str | None = None
 
     @abstractmethod
     def prefill(
@@ -71,6 +73,7 @@ class Method(ABC):
     """A recipe. `declared` names the identities that do not hold, or mean nothing, for it, each with the reason."""
 
     declared: ClassVar[Mapping[str, str]] = {}
+    keeps_all_unless_told: ClassVar[bool] = True  # whether a layer without decisions is known to keep every token
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings

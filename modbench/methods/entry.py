@@ -22,6 +22,8 @@ class Entry(Method):
 
     declared: ClassVar[Mapping[str, str]] = {DENSE_AT_P0: "a user's own method; it has no known p"}
 
+    keeps_all_unless_told: ClassVar[bool] = False
+
     def build(self, point: PointWork, device: torch.device) -> Subject:
         """Import the factory and call it.
 

@@ -18,6 +18,7 @@ from modbench.methods.base import Subject
 from modbench.plan import PointWork
 from modbench.presets import Geometry
 from reference_impl import Decision, ModCache, kv_cache_bytes
+from reference_impl.convert import routed_attention
 from reference_impl.mod_model import ModModel
 
 STOCK_ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "torch_varlen": "sdpa", "flash_attn": "flash_attention_2"}
@@ -66,8 +67,10 @@ class HfSubject(Subject):
     def __init__(self, model: PreTrainedModel, kv_cache: str = "stock") -> None:
         self.model = model
         self.kv_cache = kv_cache
+        self.attention_path = model.config._attn_implementation
         if isinstance(model, ModModel):
             model.routing.history = []
+            self.attention_path += f", routed layers: {routed_attention(model)}"
 
     def new_cache(self) -> Cache:
         """An empty cache of the kind this subject uses."""

@@ -9,7 +9,3 @@ class Masked(RoutedMethod):
     """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`."""
 
     operator: ClassVar[str] = "masked"
-
-    def target_keep_ratio(self) -> float | None:
-        """`keep_ratio`."""
-        return self.settings.get("keep_ratio")

@@ -27,6 +27,10 @@ class RoutedMethod(Method):
             }
         )
 
+    def target_keep_ratio(self) -> float | None:
+        """`keep_ratio` of the settings."""
+        return self.settings.get("keep_ratio")
+
     def build(self, point: PointWork, device: torch.device) -> Subject:
         """The converted model with seeded routers."""
         return self._convert(point, device, self.mod_config())

@@ -31,14 +31,13 @@ class Contamination:
 class ContaminationMeter:
     """Counts from its creation to `stop()`, for this process alone."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
         self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
     def stop(self) -> Contamination:
-        """Rates since the start. The ratio compares wall time with CPU time per thread."""
+        """Rates since the start. The ratio is of wall time to the calling thread's CPU time: it works in every phase."""
         wall = max(time.perf_counter() - self._wall, 1e-9)
-        cpu = max(time.process_time() - self._cpu, 1e-9) / self._threads
+        cpu = max(time.thread_time() - self._cpu, 1e-9)
         switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - self._switches
         return Contamination(switches / wall, wall / cpu)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-STATIONARY_GAIN = 0.05  # a warm-up sample that is no more than 5 % faster than the best one before ends the warm-up
+STATIONARY_SPREAD = 0.05  # a warm-up sample within 5 % of the best one before ends the warm-up
 MIN_WARMUP = 2
 MAX_WARMUP = 10
 
@@ -61,10 +61,10 @@ def take_sample(
 
 
 def is_stationary(durations: list[float]) -> bool:
-    """True when the newest warm-up sample gains no more than `STATIONARY_GAIN` on the best one before it."""
+    """True when the newest warm-up sample is within `STATIONARY_SPREAD` of the best one before it."""
     if len(durations) < MIN_WARMUP:
         return False
-    return durations[-1] >= min(durations[:-1]) * (1 - STATIONARY_GAIN)
+    return abs(durations[-1] / min(durations[:-1]) - 1) <= STATIONARY_SPREAD
 
 
 def warm_up(run_once: Callable[[], float], wanted: str | int) -> tuple[int, bool | None]:

@@ -25,7 +25,10 @@ def allocator_peaks(device: torch.device) -> dict[str, int]:
 
 
 def device_used_bytes(device: torch.device) -> int | None:
-    """Memory in use on the whole device (NVML), other processes included; None on a CPU or without a driver."""
+    """Memory in use on the whole device (NVML), other processes included; None on a CPU or without a driver.
+
+    Read at the end of a phase, when torch's caching allocator still holds all that the phase made it reserve.
+    """
     if device.type != "cuda" or pynvml is None:
         return None
     try:

@@ -110,6 +110,7 @@ class LiveProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
             console=console,
+            refresh_per_second=1,  # it shares the cores with what is measured
         )
         self._task: TaskID = self._bar.add_task("starting", total=None, left="")
 

@@ -188,7 +188,7 @@ def test_ctrl_c_leaves_finished_records_and_a_resumable_run(tmp_path):
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
-    assert b"Go on with: --resume --output out" in errors
+    assert b"Go on with: modbench run s.yaml --output out --set measure.samples=40 --resume" in errors
     kept = records_of(folder / "out")
     assert 1 <= len(kept) < 12
     done = modbench("run", "s.yaml", "--output", "out", "--resume", "--set", "measure.samples=40", folder=folder)

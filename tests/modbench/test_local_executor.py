@@ -1,11 +1,15 @@
 """Whatever a child does, its job ends with a result and nothing is left running."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from modbench.errors import OutputError
 from modbench.executors.local import LocalExecutor
 from tests.modbench.jobs import entry_job, make_job
 
@@ -78,3 +82,32 @@ def test_spawn_gives_the_same_record_and_ends_a_hang(tmp_path):
         hang = entry_job(tmp_path, "hangs_with_a_child", pid_file=str(tmp_path / "pid"))
         record = spawning.run(hang, 12.0).record
     assert record.status == "timeout"
+
+
+def test_nothing_survives_the_death_of_the_parent(tmp_path):
+    pid_file = tmp_path / "pid"
+    job = entry_job(tmp_path, "hangs_with_a_child", pid_file=str(pid_file))
+    code = (
+        "import sys; from pathlib import Path; from modbench.executors.local import LocalExecutor;"
+        "from modbench.job import Job; job = Job.model_validate_json(sys.stdin.read());"
+        f"executor = LocalExecutor('fork', Path({str(tmp_path / 'log')!r})).__enter__(); executor.run(job, 600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+    parent.stdin.write(job.model_dump_json())
+    parent.stdin.close()
+    deadline = time.monotonic() + LIMIT_S
+    while not pid_file.exists() or not pid_file.read_text():
+        assert time.monotonic() < deadline, "the child did not start"
+        time.sleep(0.05)
+    launch = int(Path(f"/proc/{pid_file.read_text()}/stat").read_text().split()[3])  # parent of the grandchild
+    parent.kill()
+    parent.wait()
+    while is_running(launch):
+        assert time.monotonic() < deadline, "the launch outlived the run"
+        time.sleep(0.05)
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)  # a process that user code forks is the user's own
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"), LocalExecutor("fork", tmp_path / "absent" / "log"):
+        pytest.fail("opened")

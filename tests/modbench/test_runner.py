@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from modbench.errors import UnsupportedError
+from modbench.errors import OutputError, UnsupportedError
 from modbench.job import GuardReport, Job, JobResult, Probe, failed_record
 from modbench.record import Record, Samples, append_record
 from modbench.report.progress import QuietProgress
-from modbench.run_folder import open_run_folder
+from modbench.run_folder import locked, open_run_folder, read_run_file
 from modbench.runner import RESUMED_FLAG, Runner, exit_code
 from modbench.scenario import load_scenario
 
@@ -68,6 +68,7 @@ class ScriptedExecutor:
 
 
 def make_runner(tmp_path: Path, executor: ScriptedExecutor, text: str = SCENARIO, is_resumed: bool = False) -> Runner:
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "s.yaml").write_text(text)
     loaded = load_scenario(tmp_path / "s.yaml")
     folder = open_run_folder(loaded, tmp_path / "out", is_resumed, "modbench run s.yaml")
@@ -176,3 +177,76 @@ def test_records_of_another_plan_in_the_folder_are_left_alone(tmp_path):
     make_runner(tmp_path, executor, text, is_resumed=True).run()
     assert executor.launches() == []
     assert "of-another-machine" in runner.folder.records_path.read_text()
+
+
+def test_a_guard_that_did_not_finish_is_tried_again_in_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    class GuardDies(ScriptedExecutor):
+        def run(self, job, timeout_s):
+            return JobResult(error="killed") if job.kind == "guard" else super().run(job, timeout_s)
+
+    text = SCENARIO.replace("launches: auto", "launches: 1").replace("[8, 16, 32]", "[8]")
+    runner = make_runner(tmp_path / "a", GuardDies(), text)
+    runner.run()
+    assert {record.guard["guard_ran"] for record in runner.records.values()} == {"failed"}
+    runner = make_runner(tmp_path / "b", ScriptedExecutor(), text)
+    runner.run()
+    assert {record.guard["causal"] for record in runner.records.values()} == {"passed"}
+
+
+def test_guards_run_before_the_first_launch(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    executor = ScriptedExecutor()
+    make_runner(tmp_path, executor, SCENARIO.replace("launches: auto", "launches: 1")).run()
+    kinds = [job.kind for job in executor.jobs]
+    assert kinds == ["probe", "guard", "guard"] + ["launch"] * 6
+
+
+def test_a_failure_on_disk_prunes_larger_points_after_resume(tmp_path):
+    text = SCENARIO.replace("launches: auto", "launches: 2")
+    make_runner(tmp_path, ScriptedExecutor(statuses={("threshold", 8): "timeout"}), text).run()
+    path = tmp_path / "out" / "records.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))  # dense ok, threshold timed out
+    executor = ScriptedExecutor()
+    make_runner(tmp_path, executor, text, is_resumed=True).run()
+    assert {method for method, _, _ in executor.launches()} == {"dense"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("threshold: {keep_ratio: 0.25}}", "threshold: {keep_ratio: 0.25}, skip_layers: {}}"),
+        ("keep_ratio: 0.25", "keep_ratio: 0.5"),
+        ("device: cpu", "device: cpu, samples: 9"),
+        ("[8, 16, 32]", "[8, 16]"),
+    ],
+)
+def test_resume_refuses_other_work(tmp_path, old, new):
+    text = SCENARIO.replace("launches: auto", "launches: 1")
+    make_runner(tmp_path, ScriptedExecutor(), text).run()
+    with pytest.raises(OutputError, match="changed since this run was started"):
+        make_runner(tmp_path, ScriptedExecutor(), text.replace(old, new), is_resumed=True).run()
+
+
+def test_resume_takes_the_expectations_of_today(tmp_path):
+    text = SCENARIO.replace("launches: auto", "launches: 1")
+    make_runner(tmp_path, ScriptedExecutor(), text).run()
+    changed = text + 'expect: ["threshold.ttft_s <= 1"]\n'
+    make_runner(tmp_path, ScriptedExecutor(), changed, is_resumed=True).run()
+    assert read_run_file(tmp_path / "out")["expect"] == ["threshold.ttft_s <= 1"]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    runner = make_runner(tmp_path, ScriptedExecutor())
+    with locked(runner.folder), pytest.raises(OutputError, match="another modbench run"), locked(runner.folder):
+        pytest.fail("locked twice")
+
+
+def test_damaged_run_files_are_one_line(tmp_path):
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(OutputError, match="has no run_id"):
+        read_run_file(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(OutputError, match="not readable as JSON"):
+        read_run_file(tmp_path)

@@ -44,7 +44,7 @@ def test_kv_bytes_are_those_of_the_kept_tokens(tmp_path, kind, share):
     assert record.metrics["kv_cache_allocated_bytes"] >= record.metrics["kv_cache_bytes"]
 
 
-def test_all_methods_get_the_same_tokens_and_dense_weights(tmp_path):
+def test_all_methods_get_the_same_tokens(tmp_path):
     records = [worker.do_job(make_job(tmp_path, kind)).record for kind in ("dense", "threshold")]
     assert len({record.environment["tokens_sha256"] for record in records}) == 1
 
@@ -68,7 +68,7 @@ def test_text_prompts_are_bytes_and_short_ones_are_flagged(tmp_path):
     prompt = {"text": str(tmp_path / "prose.txt"), "sha256": digest}
     workload = {"context": 40, "batch": 1, "new_tokens": 17, "seed": 0, "prompt": prompt}
     record = worker.do_job(make_job(tmp_path, "dense", workload=workload)).record
-    assert record.flags[0].startswith("prompt text shorter than a row")
+    assert record.flags[0].startswith("prompt text too short")
     (tmp_path / "prose.txt").write_text("The quick brown cat.")
     changed = worker.do_job(make_job(tmp_path, "dense", workload=workload)).record
     assert changed.status == "unsupported"
@@ -120,3 +120,13 @@ def test_the_result_file_appears_whole(tmp_path):
     worker.run_job_line(job.model_dump_json())
     assert JobResult.model_validate_json((tmp_path / "result.json").read_text()).record.status == "ok"
     assert not (tmp_path / "result.json.partial").exists()
+
+
+def test_an_entry_without_decisions_has_no_keep_ratio(tmp_path):
+    assert worker.do_job(entry_job(tmp_path, "sound")).record.keep_ratio.prefill == []
+
+
+def test_the_record_says_which_attention_ran(tmp_path):
+    assert worker.do_job(make_job(tmp_path, "dense")).record.environment["attention_path"] == "sdpa"
+    routed = worker.do_job(make_job(tmp_path, "threshold")).record.environment["attention_path"]
+    assert routed == "sdpa, routed layers: sdpa per row"

@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, StaticCache
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 
 from reference_impl import ModConfig, ModConfigError, RoutingError, UnsupportedModelError, convert
+from reference_impl.convert import routed_attention
 from tests.reference_impl.conftest import dense_model, random_ids
 
 
@@ -104,3 +105,23 @@ def test_config_survives_a_round_trip():
     assert ModConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ModConfigError, match="threshhold: unknown setting"):
         ModConfig.from_dict({"threshhold": 0.5})
+
+
+@torch.no_grad()
+def test_masks_and_positions_that_routed_layers_would_misread_are_refused(make_converted):
+    model = make_converted()
+    with pytest.raises(UnsupportedModelError, match="got 4 dimensions"):
+        model(random_ids(1, 6), attention_mask=torch.ones(1, 1, 6, 6, dtype=torch.bool))
+    with pytest.raises(UnsupportedModelError, match="restart within a row"):
+        model(random_ids(1, 6), position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]), use_cache=False)
+
+
+def test_saving_is_refused_instead_of_writing_a_dense_model(make_converted, tmp_path):
+    with pytest.raises(UnsupportedModelError, match="cannot be saved yet"):
+        make_converted().save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_attention_that_really_runs_is_told(make_converted):
+    assert routed_attention(make_converted()) == "sdpa per row"
+    assert routed_attention(make_converted(operator="masked")) == "sdpa"

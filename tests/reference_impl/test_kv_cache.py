@@ -1,5 +1,6 @@
 """The growing caches: what they hold, how they grow, and what beams and cropping do to them."""
 
+import pytest
 import torch
 
 from reference_impl.kv_cache import ChunkedLayer, ModCache, RaggedLayer, grown_capacity, kv_cache_bytes
@@ -72,6 +73,8 @@ def test_crop_forgets_seen_tokens_and_the_kept_ones_among_them():
     assert layer.get_seq_length() == 7
     layer.crop(0)
     assert layer.lengths() == [4, 1]
+    with pytest.raises(ValueError, match="crop: got 3; expected minus"):
+        layer.crop(3)
 
 
 def test_beams_that_share_a_parent_diverge():
