@@ -2,7 +2,7 @@
 
 from reference_impl.calibration import calibrate
 from reference_impl.config import ModConfig
-from reference_impl.convert import convert
+from reference_impl.convert import convert, load
 from reference_impl.errors import ModConfigError, RoutingError, UnsupportedModelError
 from reference_impl.kv_cache import ModCache, kv_cache_bytes
 from reference_impl.routing import Decision
@@ -17,4 +17,5 @@ __all__ = [
     "calibrate",
     "convert",
     "kv_cache_bytes",
+    "load",
 ]

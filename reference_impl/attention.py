@@ -9,6 +9,7 @@ Shapes: P packed queries, K keys of a row, N query heads, G KV heads, H head dim
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -130,9 +131,10 @@ BACKENDS: dict[str, Callable[[VarlenInputs], Tensor]] = {
 }
 
 
+@cache
 def available_backends(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that can run on this device and dtype here, fastest first."""
-    names = []
+    names: list[str] = []
     is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if is_ampere and dtype in HALF_DTYPES:  # the kernels need compute capability 8.0
         names += ["flash_attn"] if importlib.util.find_spec("flash_attn") else []

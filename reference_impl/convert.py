@@ -1,30 +1,33 @@
-"""convert: a dense Hugging Face model becomes a Mixture-of-Depths model, in place. In: model, ModConfig. Out: the same object.
+"""convert: a dense Hugging Face model becomes a Mixture-of-Depths model, in place; load: a saved one comes back.
+
+In: a model and a ModConfig, or a folder. Out: the same object, or a new one.
 
 Only routers are added; weights are neither copied nor renamed, so checkpoints, sharding plans and LoRA targets keep working.
 """
 
-import copy
+from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from reference_impl.attention import resolve_backend
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
-from reference_impl.hf_families import decoder_layers, family_of
+from reference_impl.hf_families import FAMILIES, decoder_layers, family_of
 from reference_impl.mod_layer import RoutedLayer
-from reference_impl.mod_model import ModModel
+from reference_impl.mod_model import MODEL_TYPE_PREFIX, ModModel
 from reference_impl.ragged_attention import VARLEN_ATTENTION
-from reference_impl.router import Router
-from reference_impl.routing import Routing
 
 
 def routed_attention(model: PreTrainedModel) -> str:
     """The attention that the routed layers of a converted model really use: a varlen backend, or sdpa for `masked`."""
     layer = next(layer for layer in decoder_layers(model) if isinstance(layer, RoutedLayer))
     execution = EXECUTIONS[layer.routing.config.operator]
-    return f"{layer.attention_backend} per row" if execution.attention == VARLEN_ATTENTION else execution.attention
+    if execution.attention != VARLEN_ATTENTION:
+        return execution.attention
+    parameter = next(layer.parameters())
+    return f"{resolve_backend(layer.attention_backend, parameter.device, parameter.dtype)} per row"
 
 
 def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: str = "auto") -> PreTrainedModel:
@@ -46,23 +49,25 @@ def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: 
     if isinstance(model, ModModel):
         raise UnsupportedModelError(f"model: {type(model).__name__} is converted already; load the dense model anew")
     family = family_of(model)
-    layers = decoder_layers(model)
-    routed = config.resolve_layers(len(layers))
-    routing = Routing(config)
-    execution = EXECUTIONS[config.operator]
-    for index in routed:
-        layer: Any = layers[index]
-        parameter = next(layer.parameters())
-        attention_config = copy.copy(layer.self_attn.config)
-        attention_config._attn_implementation = execution.attention
-        layer.__class__ = family.mod_layer
-        assert isinstance(layer, RoutedLayer), "the routed class was just set"
-        layer.router = Router(model.config.hidden_size, config.router_bias, config.router_std, parameter.device)
-        layer.routing = routing
-        layer.attention_backend = resolve_backend(attention, parameter.device, parameter.dtype)
-        layer.self_attn.config = attention_config
+    config.resolve_layers(len(decoder_layers(model)))  # raises before anything is changed
     model.__class__ = family.mod_model
     assert isinstance(model, ModModel), "the MoDified class was just set"
-    model.routing = routing
-    model.routed_layers = routed
+    model.route(config, attention)
     return model
+
+
+def load(path: str | Path, **kwargs: Any) -> PreTrainedModel:
+    """Load a saved Mixture-of-Depths model: `AutoModelForCausalLM.from_pretrained` with safetensors only.
+
+    Args:
+        path: a folder that `save_pretrained` of a converted model wrote.
+        kwargs: of `from_pretrained`, such as dtype or device_map.
+
+    Raises:
+        UnsupportedModelError: the folder holds another model type, or router weights are missing or alien.
+    """
+    model_type = AutoConfig.from_pretrained(path).model_type
+    if model_type.removeprefix(MODEL_TYPE_PREFIX) not in FAMILIES or not model_type.startswith(MODEL_TYPE_PREFIX):
+        allowed = ", ".join(MODEL_TYPE_PREFIX + name for name in FAMILIES)
+        raise UnsupportedModelError(f"{path}: got model_type {model_type!r}; expected one of {allowed}")
+    return AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **kwargs)

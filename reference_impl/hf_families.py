@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
@@ -44,16 +54,52 @@ class ModQwen3DecoderLayer(_PreNormLayer, Qwen3DecoderLayer):
     """A Qwen3 layer that routes."""
 
 
+class ModLlamaConfig(LlamaConfig):
+    """A Llama configuration with the settings of its routed layers under `modification`."""
+
+    model_type = "mod_llama"
+    modification: dict | None = None
+
+
 class ModLlamaForCausalLM(ModModel, LlamaForCausalLM):
     """A Llama with routed layers."""
+
+    config_class = ModLlamaConfig
+    mod_config_class = ModLlamaConfig
+    mod_layer_class = ModLlamaDecoderLayer
+    _no_split_modules = ["LlamaDecoderLayer", "ModLlamaDecoderLayer"]  # noqa: RUF012 (as the stock class)
+
+
+class ModQwen2Config(Qwen2Config):
+    """A Qwen2 configuration with the settings of its routed layers under `modification`."""
+
+    model_type = "mod_qwen2"
+    modification: dict | None = None
 
 
 class ModQwen2ForCausalLM(ModModel, Qwen2ForCausalLM):
     """A Qwen2 with routed layers."""
 
+    config_class = ModQwen2Config
+    mod_config_class = ModQwen2Config
+    mod_layer_class = ModQwen2DecoderLayer
+    _no_split_modules = ["Qwen2DecoderLayer", "ModQwen2DecoderLayer"]  # noqa: RUF012 (as the stock class)
+
+
+class ModQwen3Config(Qwen3Config):
+    """A Qwen3 configuration with the settings of its routed layers under `modification`."""
+
+    model_type = "mod_qwen3"
+    modification: dict | None = None
+
 
 class ModQwen3ForCausalLM(ModModel, Qwen3ForCausalLM):
     """A Qwen3 with routed layers."""
+
+    config_class = ModQwen3Config
+    mod_config_class = ModQwen3Config
+    mod_layer_class = ModQwen3DecoderLayer
+    _no_split_modules = ["Qwen3DecoderLayer", "ModQwen3DecoderLayer"]  # noqa: RUF012 (as the stock class)
 
 
 @dataclass(frozen=True)
@@ -103,3 +149,8 @@ def remove_layers(model: PreTrainedModel, removed: tuple[int, ...]) -> None:
     layer_types = getattr(model.config, "layer_types", None)
     if layer_types is not None:
         model.config.layer_types = [kind for index, kind in enumerate(layer_types) if index not in removed]
+
+
+for _family in FAMILIES.values():
+    AutoConfig.register(_family.mod_model.mod_config_class.model_type, _family.mod_model.mod_config_class)
+    AutoModelForCausalLM.register(_family.mod_model.mod_config_class, _family.mod_model)

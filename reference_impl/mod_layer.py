@@ -6,12 +6,15 @@ A family (hf_families.py) adds its stock layer class and the two branches; execu
 Shapes: B batch, T tokens, D model dim, K keys that the mask covers.
 """
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
+from reference_impl.attention import resolve_backend
+from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS, LayerCall
 from reference_impl.router import Router
@@ -21,7 +24,7 @@ from reference_impl.routing import Routing
 class RoutedLayer(nn.Module):
     """Mixin before a stock decoder layer class; `convert` swaps it in, so parameter names stay as they were.
 
-    Attributes set by `convert`: `router`, `routing`, `attention_backend`.
+    Attributes set by `route_layers`: `router`, `routing`, `attention_backend` (a name, or auto).
     """
 
     router: Router
@@ -61,7 +64,8 @@ class RoutedLayer(nn.Module):
             position_ids,
             0 if cache_layer is None else cache_layer.get_seq_length(),
         )
-        call = LayerCall(position_embeddings, past_key_values, cache_layer, self.attention_backend)
+        backend = resolve_backend(self.attention_backend, hidden_states.device, hidden_states.dtype)
+        call = LayerCall(position_embeddings, past_key_values, cache_layer, backend)
         return execution.run(self, hidden_states, gate_BT, keep_BT, call)
 
     def gated(self, hidden_BTD: Tensor, gate_BT1: Tensor, **attention_kwargs: Any) -> Tensor:
@@ -73,6 +77,31 @@ class RoutedLayer(nn.Module):
         gate_BT1 = gate_BT1.to(hidden_BTD.dtype)
         hidden_BTD = torch.addcmul(hidden_BTD, attention_BTD, gate_BT1)
         return torch.addcmul(hidden_BTD, self.mlp_branch(hidden_BTD), gate_BT1)
+
+
+def route_layers(
+    layers: nn.ModuleList, layer_class: type[RoutedLayer], config: ModConfig, hidden_size: int, attention: str
+) -> Routing:
+    """Swap the class of the routed layers and give each a router; weights stay where they are.
+
+    Raises:
+        ModConfigError: a routed layer is beyond the model.
+        UnsupportedModelError: the attention backend is not there.
+    """
+    routing = Routing(config)
+    for index in config.resolve_layers(len(layers)):
+        layer: Any = layers[index]
+        parameter = next(layer.parameters())
+        if parameter.device.type != "meta":  # while a checkpoint loads, the device is not known yet
+            resolve_backend(attention, parameter.device, parameter.dtype)
+        attention_config = copy.copy(layer.self_attn.config)
+        attention_config._attn_implementation = EXECUTIONS[config.operator].attention
+        layer.__class__ = layer_class
+        layer.router = Router(hidden_size, config.router_bias, config.router_std, parameter.device)
+        layer.routing = routing
+        layer.attention_backend = attention
+        layer.self_attn.config = attention_config
+    return routing
 
 
 def valid_tokens(attention_mask: Tensor | None, num_tokens: int) -> Tensor | None:

@@ -1,25 +1,52 @@
-"""The model class around routed layers: gives every forward a cache that fits, and reports what was kept.
+"""The model class around routed layers: gives every forward a cache that fits, saves, loads, and reports what was kept.
 
 In: a stock model's forward and `generate` calls. Out: the same results, with `ModCache` in the place of the stock dynamic cache.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
+from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
 from reference_impl.kv_cache import ModCache
+from reference_impl.mod_layer import RoutedLayer, route_layers
 from reference_impl.routing import Routing
+
+MODEL_TYPE_PREFIX = "mod_"
 
 
 class ModModel:
-    """Mixin before a stock `...ForCausalLM` class; `convert` swaps it in and sets `routing` and `routed_layers`."""
+    """Mixin before a stock `...ForCausalLM` class; `convert` swaps it in. The family sets the two classes."""
 
     routing: Routing
     routed_layers: tuple[int, ...]
     config: Any
+    mod_config_class: ClassVar[type]
+    mod_layer_class: ClassVar[type[RoutedLayer]]
+    _keep_in_fp32_modules_strict: ClassVar[Any] = {
+        "router"
+    }  # a threshold is decided in float32 whatever the model's dtype
+
+    def __init__(self, config: Any) -> None:
+        """As the stock model, then routed as the checkpoint's `modification` says."""
+        super().__init__(config)  # type: ignore[call-arg]
+        self.route(ModConfig.from_dict(config.modification))
+
+    def route(self, config: ModConfig, attention: str = "auto") -> None:
+        """Turn the stock layers of this model into routed ones, and let its configuration say so.
+
+        Raises:
+            ModConfigError: a routed layer is beyond the model.
+            UnsupportedModelError: the attention backend is not there.
+        """
+        layers = self.get_decoder().layers  # type: ignore[attr-defined]
+        self.routing = route_layers(layers, self.mod_layer_class, config, self.config.hidden_size, attention)
+        self.routed_layers = config.resolve_layers(len(layers))
+        self.config.__class__ = self.mod_config_class
+        self.config.modification = config.to_dict()
 
     def new_cache(self) -> ModCache:
         """An empty cache: ragged at routed layers, chunked at dense ones."""
@@ -48,14 +75,34 @@ class ModModel:
         )
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Not built yet: a checkpoint written by the stock code would load as a dense model without a word.
+        """As the stock model's: `model_type` is `mod_<family>`, the settings stand under `modification`.
 
         Raises:
-            UnsupportedModelError: always.
+            UnsupportedModelError: routers were calibrated by position, which belongs to one text and is not saved.
         """
-        raise UnsupportedModelError(
-            "save_pretrained: converted models cannot be saved yet; save the dense model instead"
-        )
+        for index in self.routed_layers:
+            if self.get_decoder().layers[index].router.continuation is not None:  # type: ignore[attr-defined]
+                raise UnsupportedModelError(
+                    f"save_pretrained: layer {index} was calibrated by position; calibrate without prompt_length first"
+                )
+        super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As the stock model's, but router weights that are missing or alien are an error, never uninitialised memory.
+
+        Raises:
+            UnsupportedModelError: router keys of checkpoint and settings differ.
+        """
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            routers = sorted(str(key) for key in info[problem] if ".router." in str(key))
+            if routers:
+                raise UnsupportedModelError(
+                    f"checkpoint: {problem.replace('_', ' ')}: {', '.join(routers[:3])}: its routers do not fit its settings; "
+                    "load the dense model and convert it"
+                )
+        return (model, info) if output_loading_info else model
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *args: Any) -> None:
         had_cache = model_kwargs.get("past_key_values") is not None

@@ -116,12 +116,6 @@ def test_masks_and_positions_that_routed_layers_would_misread_are_refused(make_c
         model(random_ids(1, 6), position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]), use_cache=False)
 
 
-def test_saving_is_refused_instead_of_writing_a_dense_model(make_converted, tmp_path):
-    with pytest.raises(UnsupportedModelError, match="cannot be saved yet"):
-        make_converted().save_pretrained(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_attention_that_really_runs_is_told(make_converted):
     assert routed_attention(make_converted()) == "sdpa per row"
     assert routed_attention(make_converted(operator="masked")) == "sdpa"
