@@ -81,7 +81,7 @@ def make_document(folder: Path) -> Document:
     file = load_records(folder)
     summary = summarise(file.records, file.num_skipped_lines)
     expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
-    outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary)
+    outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary, bool(run["overrides"]))
     return Document(summary, run["name"], run["question"], run["command"], outcomes)
 
 

@@ -19,11 +19,9 @@ from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
 from modbench.profiling.timing import Sample, take_sample, warm_up
 from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
+from modbench.scenario import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE
 from modbench.tokens import PromptTokens, prompt_tokens
 from reference_impl import Decision
-
-KEEP_RATIO_RELATIVE = 0.10  # measurement contract: off target by more than 10 % of it (or 0.01) is invalid
-KEEP_RATIO_ABSOLUTE = 0.01
 
 OnPhase = Callable[[str], None]
 

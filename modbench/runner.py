@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modbench import __version__, machine_cache
-from modbench.analysis import comparisons, undecided_cells
+from modbench.analysis import comparisons, exhausted_methods, undecided_cells
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import GuardReport, Job, Probe, failed_record
 from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
 from modbench.provenance import git_state, source_digest
 from modbench.record import GuardResult, Record, append_record
+from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
 from modbench.run_folder import LOG_FILE, RunFolder, claim_work, locked
 from modbench.scenario import LoadedScenario
@@ -77,7 +78,8 @@ class Runner:
             for index, specs in specs_of.items():
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
-            undecided = undecided_cells(comparisons(list(self.records.values())))
+            records = list(self.records.values())
+            undecided = undecided_cells(comparisons(records), exhausted_methods(records) | set(self.failures))
             open_cells = [index for index in open_cells if plan.cells[index].cell_id in undecided]
 
     def _run_specs(self, plan: Plan, index: int, cell: Cell, specs: Sequence[RunSpec]) -> None:
@@ -124,7 +126,7 @@ class Runner:
         for larger in plan.larger_cells(index):
             self.failures.setdefault(
                 (plan.cells[larger].cell_id, record.method),
-                f"the smaller point {axes_text(cell.axes)} ended as {record.status} in {record.phase}",
+                f"the smaller point ({axes_label(cell.axes)}) ended as {record.status} in {record.phase}",
             )
 
     def _probe(self, dtype: str, threads: int) -> Probe:
@@ -255,11 +257,6 @@ def _work(spec: RunSpec) -> int:
     return workload["batch"] * (workload["context"] + workload["new_tokens"])
 
 
-def axes_text(axes: dict[str, Any]) -> str:
-    """`context=1024, batch=4`: the last part of each axis key is enough to read."""
-    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in axes.items())
-
-
 def cell_label(cell: Cell, method: str) -> str:
     """A launch in the progress display."""
-    return f"{axes_text(cell.axes)} {method}" if cell.axes else method
+    return f"{axes_label(cell.axes)}: {method}" if cell.axes else method

@@ -1,7 +1,7 @@
 """Records -> summaries, comparisons, verdicts, predictions. Pure: no torch, pandas, matplotlib, files or clock."""
 
 from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
-from modbench.analysis.pairs import comparisons
+from modbench.analysis.pairs import comparisons, exhausted_methods
 from modbench.analysis.rows import CellSummary, Failure, Footnote, MethodRow, Summary, metric_value
 from modbench.analysis.summary import summarise
 from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, margin, undecided_cells
@@ -17,6 +17,7 @@ __all__ = [
     "Verdict",
     "comparisons",
     "evaluate_expectations",
+    "exhausted_methods",
     "judge",
     "judge_family",
     "margin",

@@ -3,46 +3,63 @@
 In: records and the rows made from them. Out: `Footnote`s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from modbench.analysis.resources import varying_metrics
-from modbench.analysis.rows import CellSummary, Footnote, MethodRow
-from modbench.analysis.statistics import MIN_PAIRS, PERCENTILE_NEEDS
+from modbench.analysis.rows import CellSummary, Footnote, MethodRow, failure_text
+from modbench.analysis.statistics import PERCENTILE_NEEDS
 from modbench.record import Record
 
 ABOVE_IDEAL = 1.05  # share of the ideal from which the prediction, not the method, needs an explanation
 
 
 def footnotes(records: Sequence[Record], cells: Sequence[CellSummary], num_skipped_lines: int) -> tuple[Footnote, ...]:
-    """Doubts of the file, of launches and of rows, each once with the methods it concerns, in first-seen order."""
-    doubts: dict[str, dict[str, None]] = {}  # text -> methods, both in first-seen order
+    """Doubts of the file, of launches and of rows, in first-seen order.
 
-    def doubt(text: str, method: str) -> None:
-        doubts.setdefault(text, {})[method] = None
+    Each stands once with the methods it concerns, and with the cells where it is not all that a method has numbers at.
+    """
+    doubts: dict[str, dict[str, dict[str, None]]] = {}  # text -> method -> cells, all in first-seen order
 
-    for record in records:
-        for flag in record.flags if record.status == "ok" else ():
-            doubt(flag, record.method)
+    def doubt(text: str, method: str, cell_id: str) -> None:
+        doubts.setdefault(text, {}).setdefault(method, {})[cell_id] = None
+
     by_row: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        if record.status == "ok":
-            by_row.setdefault((record.point.cell_id, record.method, record.point_id), []).append(record)
-    for members in by_row.values():
+        if record.status != "ok":
+            continue
+        for flag in record.flags:
+            doubt(flag, record.method, record.point.cell_id)
+        by_row.setdefault((record.point.cell_id, record.method, record.point_id), []).append(record)
+    for (cell_id, method, _), members in by_row.items():
         for name in varying_metrics(members):
-            doubt(f"{name} differs between launches; the median is shown", members[0].method)
+            doubt(f"{name} differs between launches; the median is shown", method, cell_id)
     for cell in cells:
         for row in cell.rows:
             for text in _row_doubts(row):
-                doubt(text, row.method)
+                doubt(text, row.method, cell.cell_id)
+    everywhere: dict[str, set[str]] = {}
+    for cell_id, method, _ in by_row:
+        everywhere.setdefault(method, set()).add(cell_id)
     skipped = [Footnote(f"{num_skipped_lines} damaged line(s) of the records file were passed over")]
-    notes = [Footnote(text, tuple(methods)) for text, methods in doubts.items()]
+    notes = [note for text, methods in doubts.items() for note in _notes(text, methods, everywhere)]
     return tuple(skipped * (num_skipped_lines > 0) + notes)
+
+
+def _notes(
+    text: str, methods: Mapping[str, Mapping[str, None]], everywhere: Mapping[str, Collection[str]]
+) -> list[Footnote]:
+    """One footnote for all methods that have the doubt at the same cells, or at all of theirs."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for method, cell_ids in methods.items():
+        is_everywhere = set(cell_ids) == everywhere[method]
+        grouped.setdefault(() if is_everywhere else tuple(cell_ids), []).append(method)
+    return [Footnote(text, tuple(names), cell_ids) for cell_ids, names in grouped.items()]
 
 
 def _row_doubts(row: MethodRow) -> list[str]:
     if row.has_failed:
         return []
-    doubts = [f"wrong: identity {name} failed; its speed counts for nothing" for name in row.failed_identities]
+    doubts = [f"wrong: {failure_text(name)}; its speed counts for nothing" for name in row.failed_identities]
     for name in (name for name, result in row.guard.items() if result == "declared"):
         doubts.append(f"declared: identity {name} does not hold: {row.declared.get(name, 'no reason given')}")
     for phase in ("prefill", "decode"):
@@ -53,9 +70,7 @@ def _row_doubts(row: MethodRow) -> list[str]:
                 "counts (a stock KV cache copies itself at each step), so not all of it need be due to skipped tokens"
             )
     if not row.is_baseline:
-        num_pairs = max((speedup.num_pairs for speedup in row.speedups.values()), default=0)
-        if num_pairs < MIN_PAIRS:
-            doubts.append(f"no verdict below {MIN_PAIRS} pairs")
+        doubts += [row.no_verdict] if row.no_verdict else []
         doubts += [] if row.is_wrong else _open_questions(row)
         if row.values["prefill_ideal_speedup"] is None:
             doubts.append("ideal speed-up n/a: ceilings or keep ratios are missing")

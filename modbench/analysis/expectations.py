@@ -7,28 +7,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from modbench.analysis.rows import CellSummary, MethodRow, Summary, metric_value
-from modbench.scenario import Expectation
+from modbench.analysis.rows import CellSummary, MethodRow, Summary, failure_text, metric_value
+from modbench.scenario import Expectation, value_at
 
 
 @dataclass(frozen=True)
 class ExpectationOutcome:
-    """Whether an expectation is met at a cell (None: it matched no cell), what was measured, and why it is not met."""
+    """Whether an expectation is met at a cell (None: it matched no cell), what was measured, and why it is not met.
+
+    `is_met` is None where nothing was checked: overrides took the cells it is about out of the run.
+    """
 
     text: str
     cell_id: str | None
-    is_met: bool
+    is_met: bool | None
     measured: float | None = None
     reason: str = ""
 
 
-def evaluate_expectations(expectations: Iterable[Expectation], summary: Summary) -> list[ExpectationOutcome]:
-    """Outcomes in the order of the expectations, then of the cells."""
+def evaluate_expectations(
+    expectations: Iterable[Expectation], summary: Summary, has_overrides: bool = False
+) -> list[ExpectationOutcome]:
+    """Outcomes in the order of the expectations, then of the cells.
+
+    Args:
+        expectations: of the scenario.
+        summary: of the run.
+        has_overrides: True if the run had `--set` overrides: then an expectation may match no cell.
+    """
     outcomes: list[ExpectationOutcome] = []
     for expectation in expectations:
         matching = [cell for cell in summary.cells if _applies(expectation, cell)]
         if not matching:
-            outcomes.append(ExpectationOutcome(expectation.text, None, False, None, "no measured cell matches it"))
+            is_met, note = (None, "not checked: ") if has_overrides else (False, "")
+            outcomes.append(
+                ExpectationOutcome(expectation.text, None, is_met, None, f"{note}no measured cell matches it")
+            )
         outcomes += [_evaluate(expectation, cell) for cell in matching]
     return outcomes
 
@@ -41,17 +55,13 @@ def _axis_value(cell: CellSummary, key: str) -> Any:
     """The cell's value of a dotted key: of its axes, or of the resolved point; None where a record does not have it."""
     if key in cell.axes:
         return cell.axes[key]
-    value: Any = {
+    recorded = {
         "workload": cell.workload,
         "model": {**cell.model, "dtype": cell.dtype},
         "measure": {"device": cell.device_kind, "attention": cell.attention, "threads": cell.threads},
         "methods": {row.method: row.settings for row in cell.rows},
     }
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return None
-        value = value[part]
-    return value
+    return value_at(recorded, key)
 
 
 def _evaluate(expectation: Expectation, cell: CellSummary) -> ExpectationOutcome:
@@ -69,5 +79,5 @@ def _why_unknown(row: MethodRow | None, measured: float | None) -> str:
     if row.has_failed:
         return "no launch succeeded: " + ", ".join(f"{count} {status}" for status, count in row.status_counts.items())
     if row.is_wrong:
-        return "the method is wrong: identity " + ", ".join(row.failed_identities) + " failed"
+        return "the method is wrong: " + ", ".join(failure_text(name) for name in row.failed_identities)
     return "the metric is not known here" if measured is None else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modbench.analysis.statistics import launch_value, log_ratios
+from modbench.analysis.statistics import MIN_SAMPLES, launch_value, log_ratios
 from modbench.record import Record
 from modbench.scenario import BASELINE
 
@@ -103,3 +103,28 @@ def comparisons(records: Sequence[Record]) -> dict[ComparisonKey, list[float]]:
                 key = ComparisonKey(cell_id, method, point_id, metric)
                 family[key] = log_ratios(pair_values(members, method, point_id, metric))
     return family
+
+
+def exhausted_methods(records: Sequence[Record]) -> frozenset[tuple[str, str]]:
+    """(cell, method) for which further launches would decide nothing; the baseline stands for all of its cell.
+
+    No launch of it in the cell's newest quad is `ok` (it has begun to fail), or it has launches of too few samples for
+    a verdict.
+    """
+    newest: dict[str, int] = {}
+    for record in records:
+        newest[record.point.cell_id] = max(record.pair.quad, newest.get(record.point.cell_id, 0))
+    tried, alive = set(), set()
+    for record in records:
+        key = (record.point.cell_id, record.method)
+        if record.pair.quad == newest[key[0]]:
+            tried.add(key)
+            if record.status == "ok":
+                alive.add(key)
+    short = {(record.point.cell_id, record.method) for record in records if has_few_samples(record)}
+    return frozenset(tried - alive | short)
+
+
+def has_few_samples(record: Record) -> bool:
+    """True for an `ok` launch whose quantile rests on too few samples for a verdict."""
+    return record.status == "ok" and min(len(record.samples.ttft_s), len(record.samples.tpot_s)) < MIN_SAMPLES

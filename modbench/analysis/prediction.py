@@ -1,18 +1,23 @@
 """Kept tokens -> FLOPs and bytes -> time on the device's measured ceilings -> the ideal speed-up.
 
-In: a geometry, a workload, keep ratios per layer and phase, the ceilings. Out: a `Prediction` of one prefill and of
-one average decode step. Counted: weights, embeddings, LM head (last position only at prefill), attention, KV cache.
+In: a geometry, a workload, what is computed and stored per layer and phase, the ceilings. Out: a `Prediction` of one
+prefill and of one average decode step. Counted: weights, embeddings, LM head (last position only at prefill), attention, KV cache.
 Not counted, because an ideal implementation need not pay for it: routers, packing, norms, activations in memory,
 launch gaps. Source: our choice (`docs/measuring.md`, section 5); 2 FLOPs per weight and token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from modbench.presets import Geometry
 
 BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
+Saving = Literal["compute", "storage"]
+EVERY_SAVING: tuple[Saving, ...] = ("compute", "storage")
+# What a kind of method saves by not keeping a token, where it is not both: the controls, which an ideal must not credit
+# with work that they do on purpose. A record carries its kind, so this is data about records, not a choice of code.
+SAVES: dict[str, tuple[Saving, ...]] = {"masked": (), "kv_only": ("storage",)}
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,10 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """Kept shares per layer, in [0, 1].
+class Shares:
+    """Shares per layer, in [0, 1].
 
-    `prefill`: of prompt tokens; `decode`: of decoded tokens; `decode_any`: of decode steps in which any row was kept.
+    `prefill`: of prompt tokens; `decode`: of decoded tokens; `decode_any`: of decode steps with at least one row.
     """
 
     prefill: tuple[float, ...]
@@ -46,10 +51,30 @@ class Keeping:
     decode_any: tuple[float, ...]
 
     @classmethod
-    def everything(cls, num_layers: int) -> "Keeping":
-        """What a dense model keeps."""
+    def everything(cls, num_layers: int) -> "Shares":
+        """All tokens at every layer."""
         ones = (1.0,) * num_layers
         return cls(ones, ones, ones)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a method does with its tokens: `computed` ones are projected, attend and pass the MLP; the keys and values of
+    `stored` ones are cached and attended to."""
+
+    computed: Shares
+    stored: Shares
+
+    @classmethod
+    def everything(cls, num_layers: int) -> "Keeping":
+        """What a dense model does."""
+        return cls(Shares.everything(num_layers), Shares.everything(num_layers))
+
+    @classmethod
+    def of(cls, kept: Shares, saves: Collection[Saving] = EVERY_SAVING) -> "Keeping":
+        """What follows from the kept shares where only some of the savings are made."""
+        everything = Shares.everything(len(kept.prefill))
+        return cls(kept if "compute" in saves else everything, kept if "storage" in saves else everything)
 
 
 @dataclass(frozen=True)
@@ -91,10 +116,10 @@ def ceilings_from(environment: Mapping[str, Any]) -> Ceilings | None:
     return Ceilings(float(copy), float(matmul))
 
 
-def keeping_from(
+def shares_from(
     prefill: Sequence[float], decode: Sequence[float], decode_any: Sequence[float], num_layers: int, batch: int
-) -> Keeping | None:
-    """Measured ratios as a `Keeping`; None unless both phases have one per layer.
+) -> Shares | None:
+    """Measured keep ratios as `Shares`; None unless both phases have one per layer.
 
     A missing `decode_any` is taken as 1 - (1 - r)^batch: rows decide independently.
     """
@@ -102,7 +127,7 @@ def keeping_from(
         return None
     if len(decode_any) != num_layers:
         decode_any = [1 - (1 - ratio) ** batch for ratio in decode]
-    return Keeping(tuple(prefill), tuple(decode), tuple(decode_any))
+    return Shares(tuple(prefill), tuple(decode), tuple(decode_any))
 
 
 def predict(work: Work, keeping: Keeping, ceilings: Ceilings) -> Prediction:
@@ -112,34 +137,34 @@ def predict(work: Work, keeping: Keeping, ceilings: Ceilings) -> Prediction:
         ValueError: the number of keep ratios is not the number of layers.
     """
     num_layers = work.geometry.num_hidden_layers
-    sizes = {len(keeping.prefill), len(keeping.decode), len(keeping.decode_any)}
+    both = (keeping.computed, keeping.stored)
+    sizes = {len(ratios) for shares in both for ratios in (shares.prefill, shares.decode, shares.decode_any)}
     if sizes != {num_layers}:
         raise ValueError(f"got keep ratios of {sorted(sizes)} layers; expected {num_layers}")
     prefill = _ends(work, tokens=work.context * work.batch)
-    for ratio in keeping.prefill:
-        prefill += _prefill_layer(work, ratio)
     decode = _ends(work, tokens=work.batch)
-    for prefill_ratio, ratio, any_ratio in zip(keeping.prefill, keeping.decode, keeping.decode_any, strict=True):
-        decode += _decode_layer(work, prefill_ratio, ratio, any_ratio)
+    for layer in range(num_layers):
+        prefill += _prefill_layer(work, keeping, layer)
+        decode += _decode_layer(work, keeping, layer)
     return Prediction(_phase(prefill, ceilings), _phase(decode, ceilings))
 
 
 def ideal_speedup(work: Work, keeping: Keeping, ceilings: Ceilings) -> IdealSpeedup:
-    """How much faster than dense a perfect implementation of these keep ratios would be on this device."""
+    """How much faster than dense a perfect implementation of this keeping would be on this device."""
     dense = predict(work, Keeping.everything(work.geometry.num_hidden_layers), ceilings)
     method = predict(work, keeping, ceilings)
     return IdealSpeedup(dense.prefill.time_s / method.prefill.time_s, dense.decode.time_s / method.decode.time_s)
 
 
 def kv_cache_bytes_expected(work: Work, keeping: Keeping) -> float:
-    """Bytes that the kept tokens of a finished launch occupy.
+    """Bytes that the stored tokens of a finished launch occupy.
 
     Cached are the prompt and all decoded tokens but the last one, which is never fed.
     """
     per_layer_token = work.geometry.kv_bytes_per_token(work.bytes_per_element) / work.geometry.num_hidden_layers
     kept = sum(
         prefill * work.context + decode * (work.new_tokens - 1)
-        for prefill, decode in zip(keeping.prefill, keeping.decode, strict=True)
+        for prefill, decode in zip(keeping.stored.prefill, keeping.stored.decode, strict=True)
     )
     return per_layer_token * work.batch * kept
 
@@ -155,35 +180,40 @@ def _ends(work: Work, tokens: int) -> list[_Operation]:
     ]
 
 
-def _prefill_layer(work: Work, ratio: float) -> list[_Operation]:
+def _prefill_layer(work: Work, keeping: Keeping, layer: int) -> list[_Operation]:
+    """Computed tokens attend to the stored ones before them; keys are spread evenly over the prompt."""
+    queries, keys = keeping.computed.prefill[layer] * work.context, keeping.stored.prefill[layer] * work.context
+    pairs = keys * (queries + 1) / 2 * work.batch
+    kv_bytes = _kv_bytes_per_token(work) * keys * work.batch
+    return _layer(work, queries * work.batch, 1.0 if queries > 0 else 0.0, pairs, kv_bytes, kv_bytes)
+
+
+def _decode_layer(work: Work, keeping: Keeping, layer: int) -> list[_Operation]:
+    """An average step: the computed share of rows attends to the keys that their own row stores by then."""
+    rows = keeping.computed.decode[layer] * work.batch
+    stored = keeping.stored
+    keys = stored.prefill[layer] * work.context + stored.decode[layer] * work.new_tokens / 2
+    kv_bytes = _kv_bytes_per_token(work)
+    written = kv_bytes * stored.decode[layer] * work.batch
+    return _layer(work, rows, keeping.computed.decode_any[layer], keys * rows, written, kv_bytes * keys * rows)
+
+
+def _layer(
+    work: Work, rows: float, weights_read: float, pairs: float, kv_written: float, kv_read: float
+) -> list[_Operation]:
+    """Projections with the write of keys and values, attention over (query, key) pairs, MLP."""
     geometry, element = work.geometry, work.bytes_per_element
-    kept = ratio * work.context
-    rows_kept = kept * work.batch
-    is_read = 1.0 if kept > 0 else 0.0
     width = geometry.num_attention_heads * geometry.size_per_head
-    kv_bytes = 2 * geometry.kv_heads * geometry.size_per_head * element * rows_kept
+    attention, mlp = geometry.attention_parameters, geometry.mlp_parameters
     return [
-        (2.0 * geometry.attention_parameters * rows_kept, geometry.attention_parameters * element * is_read + kv_bytes),
-        (2 * 2.0 * width * kept * (kept + 1) / 2 * work.batch, kv_bytes),
-        (2.0 * geometry.mlp_parameters * rows_kept, geometry.mlp_parameters * element * is_read),
+        (2.0 * attention * rows, attention * element * weights_read + kv_written),
+        (2 * 2.0 * width * pairs, kv_read),
+        (2.0 * mlp * rows, mlp * element * weights_read),
     ]
 
 
-def _decode_layer(work: Work, prefill_ratio: float, ratio: float, any_ratio: float) -> list[_Operation]:
-    """An average step: `ratio * batch` rows are kept and attend to the keys that their own row keeps by then."""
-    geometry, element = work.geometry, work.bytes_per_element
-    rows_kept = ratio * work.batch
-    keys = prefill_ratio * work.context + ratio * work.new_tokens / 2
-    width = geometry.num_attention_heads * geometry.size_per_head
-    kv_bytes = 2 * geometry.kv_heads * geometry.size_per_head * element * rows_kept
-    return [
-        (
-            2.0 * geometry.attention_parameters * rows_kept,
-            geometry.attention_parameters * element * any_ratio + kv_bytes,
-        ),
-        (2 * 2.0 * width * keys * rows_kept, kv_bytes * keys),
-        (2.0 * geometry.mlp_parameters * rows_kept, geometry.mlp_parameters * element * any_ratio),
-    ]
+def _kv_bytes_per_token(work: Work) -> int:
+    return 2 * work.geometry.kv_heads * work.geometry.size_per_head * work.bytes_per_element
 
 
 def _phase(operations: Sequence[_Operation], ceilings: Ceilings) -> PhasePrediction:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 from modbench.analysis.prediction import (
     BYTES_PER_ELEMENT,
+    EVERY_SAVING,
+    SAVES,
     Keeping,
     Work,
     ceilings_from,
     ideal_speedup,
-    keeping_from,
     kv_cache_bytes_expected,
+    shares_from,
 )
 from modbench.analysis.statistics import median
 from modbench.record import Record
@@ -65,13 +67,22 @@ def varying_metrics(records: Sequence[Record]) -> list[str]:
 
 def keep_values(records: Sequence[Record]) -> Values:
     """Mean keep ratio over the routed layers, per phase; None for methods without routed layers."""
-    if not records:
-        return {"keep_ratio_prefill": None, "keep_ratio_decode": None}
-    routed = records[0].point.settings.get("routed_layers")
+    ratios = routed_keep_ratios(records)
+    return {f"keep_ratio_{phase}": _mean(list(ratios.get(phase, {}).values())) for phase in ("prefill", "decode")}
+
+
+def routed_keep_ratios(records: Sequence[Record]) -> dict[str, dict[int, float]]:
+    """Per phase, the keep ratio of each routed layer, mean over launches; {} where it is not known."""
+    routed = records[0].point.settings.get("routed_layers") if records else None
     layers = [layer for layer in routed if isinstance(layer, int)] if isinstance(routed, list | tuple) else []
+    found = {
+        "prefill": mean_per_layer([record.keep_ratio.prefill for record in records]),
+        "decode": mean_per_layer([record.keep_ratio.decode for record in records]),
+    }
     return {
-        "keep_ratio_prefill": _mean_at(mean_per_layer([record.keep_ratio.prefill for record in records]), layers),
-        "keep_ratio_decode": _mean_at(mean_per_layer([record.keep_ratio.decode for record in records]), layers),
+        phase: {layer: ratios[layer] for layer in layers}
+        for phase, ratios in found.items()
+        if layers and max(layers) < len(ratios)
     }
 
 
@@ -103,10 +114,8 @@ def mean_per_layer(launches: Sequence[Sequence[float]]) -> list[float]:
     return [sum(values) / len(values) for values in zip(*launches, strict=True)]
 
 
-def _mean_at(per_layer: Sequence[float], layers: Sequence[int]) -> float | None:
-    if not layers or max(layers) >= len(per_layer):
-        return None
-    return sum(per_layer[layer] for layer in layers) / len(layers)
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _median_metric(records: Sequence[Record], name: str) -> float | None:
@@ -125,11 +134,13 @@ def _work(record: Record) -> Work | None:
 
 
 def _keeping(records: Sequence[Record], work: Work) -> Keeping | None:
+    """What the method computed and stored, by its kind."""
     ratios = [record.keep_ratio for record in records]
-    return keeping_from(
+    kept = shares_from(
         mean_per_layer([item.prefill for item in ratios]),
         mean_per_layer([item.decode for item in ratios]),
         mean_per_layer([item.decode_any for item in ratios]),
         work.geometry.num_hidden_layers,
         work.batch,
     )
+    return Keeping.of(kept, SAVES.get(records[0].kind, EVERY_SAVING)) if kept else None

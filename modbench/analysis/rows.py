@@ -9,6 +9,8 @@ from modbench.analysis.statistics import Percentile
 from modbench.analysis.verdict import Judgement
 from modbench.scenario import METRICS
 
+NO_GUARD = "guard did not run"  # stands among failed identities where an `ok` launch has no guard outcome
+FROM_BASELINE = "baseline: "  # begins the failed identities that a row has from its cell's baseline
 SPEEDUP_METRICS: dict[str, LatencyMetric] = {
     "prefill_speedup": "ttft_s",
     "decode_speedup": "tpot_s",
@@ -28,10 +30,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Baseline time / method time: exp(-median of the ln ratios); the exact interval exists from 8 pairs on.
+    """Baseline time / method time: exp(-median of the ln ratios) of all pairs.
 
-    `judgement` is None for end-to-end, which is derived from the two phases and takes no part in the family of
-    verdicts.
+    The exact interval exists from 8 pairs on and rests on the pairs of the look, as the judgement does. `judgement` is
+    None for end-to-end, which is derived from the two phases and takes no part in the family of verdicts, and where
+    launches have too few samples.
     """
 
     value: float
@@ -45,7 +48,8 @@ class MethodRow:
     """One method at one cell.
 
     `values` has every name of the scenario's `METRICS`, None where unknown. A row `is_wrong` if an identity of the
-    same-work guard failed: its numbers are computed, and count for nothing.
+    same-work guard failed, for it or for the baseline it is compared with: its numbers are computed, and count for
+    nothing. `keep_ratios` has, per phase, the mean over launches at each routed layer.
     """
 
     method: str
@@ -64,6 +68,8 @@ class MethodRow:
     declared: Mapping[str, str]  # identity -> why the method does not hold it
     failed_identities: tuple[str, ...] = ()
     router: str | None = None  # how its routers came to their keep ratio, where they were not trained
+    keep_ratios: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    no_verdict: str = ""  # why there is no verdict against the baseline, whatever the numbers
 
     @property
     def is_wrong(self) -> bool:
@@ -98,10 +104,11 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Footnote:
-    """A doubt about numbers, and the methods it concerns (none: all)."""
+    """A doubt about numbers, and what it concerns: methods (none: all) and cells by id (none: all with numbers)."""
 
     text: str
     methods: tuple[str, ...] = ()
+    cell_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,3 +157,10 @@ def metric_value(row: MethodRow, name: str) -> float | None:
     """
     assert set(row.values) == set(METRICS), "a row has a value, or None, for every metric"
     return row.values[name]
+
+
+def failure_text(identity: str) -> str:
+    """A failed identity in words: `identity causal failed`, `baseline: guard did not run`."""
+    if identity.startswith(FROM_BASELINE):
+        return FROM_BASELINE + failure_text(identity.removeprefix(FROM_BASELINE))
+    return identity if identity == NO_GUARD else f"identity {identity} failed"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LAUNCH_QUANTILE = 0.25
 MIN_PAIRS = 8
+MIN_SAMPLES = 5  # of a launch, for a verdict
 MIN_COVERAGE = 0.988
 PERCENTILE_NEEDS = {50: 1, 90: 29, 95: 59, 99: 299}
 

@@ -5,6 +5,7 @@ In: the records of one or more runs of a scenario. Out: a `Summary`, which `repo
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modbench.analysis.doubts import footnotes
@@ -13,6 +14,7 @@ from modbench.analysis.pairs import (
     ComparisonKey,
     LatencyMetric,
     comparisons,
+    has_few_samples,
     launch_latency,
     pair_values,
 )
@@ -23,8 +25,11 @@ from modbench.analysis.resources import (
     memory_values,
     peak_metric,
     ratio,
+    routed_keep_ratios,
 )
 from modbench.analysis.rows import (
+    FROM_BASELINE,
+    NO_GUARD,
     SPEEDUP_METRICS,
     CellSummary,
     Failure,
@@ -34,6 +39,8 @@ from modbench.analysis.rows import (
     Summary,
 )
 from modbench.analysis.statistics import (
+    MIN_PAIRS,
+    MIN_SAMPLES,
     PERCENTILE_NEEDS,
     interval_of_speedup,
     log_ratios,
@@ -41,7 +48,14 @@ from modbench.analysis.statistics import (
     percentile,
     speedup_of,
 )
-from modbench.analysis.verdict import DEFAULT_TOLERANCE, Judgement, judge_family, margin
+from modbench.analysis.verdict import (
+    DEFAULT_TOLERANCE,
+    LAST_QUAD,
+    Judgement,
+    judge_family,
+    margin,
+    pairs_at_look,
+)
 from modbench.record import ROUTER_FLAGS, Record
 from modbench.scenario import BASELINE, METRICS
 
@@ -63,8 +77,7 @@ def summarise(
         noise_floor: of this machine, as a share; the margin of verdicts is the larger of the two.
     """
     delta = margin(tolerance, noise_floor)
-    family = comparisons(records)
-    judgements = dict(zip(family, judge_family(family.values(), delta), strict=True))
+    judgements = _judgements(records, delta)
     by_cell: dict[str, list[Record]] = {}
     for record in records:
         by_cell.setdefault(record.point.cell_id, []).append(record)
@@ -82,6 +95,19 @@ def summarise(
     )
 
 
+def _judgements(records: Sequence[Record], delta: float) -> Judgements:
+    """The verdicts of the run's family, without comparisons whose launches have too few samples."""
+    short = {(record.point.cell_id, record.method) for record in records if has_few_samples(record)}
+    finished = {record.point.cell_id for record in records if record.pair.quad >= LAST_QUAD}
+    family = {
+        key: differences
+        for key, differences in comparisons(records).items()
+        if not {(key.cell_id, key.method), (key.cell_id, BASELINE)} & short
+    }
+    judged = judge_family(family.values(), delta, [key.cell_id in finished for key in family])
+    return dict(zip(family, judged, strict=True))
+
+
 def _summarise_cell(cell_id: str, records: Sequence[Record], judgements: Judgements) -> CellSummary:
     by_method: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -92,13 +118,21 @@ def _summarise_cell(cell_id: str, records: Sequence[Record], judgements: Judgeme
     return CellSummary(
         cell_id=cell_id,
         axes=point.axes,
-        model=point.model,
+        model={**point.model, "geometry": point.geometry.model_dump()},
         workload=point.workload,
         device_kind=point.device_kind,
         attention=point.attention,
         threads=point.threads,
         dtype=point.dtype,
-        rows=tuple(_summarise_method(members, records, base_ok, judgements) for members in ordered),
+        rows=_with_baseline_failures([_summarise_method(found, records, base_ok, judgements) for found in ordered]),
+    )
+
+
+def _with_baseline_failures(rows: Sequence[MethodRow]) -> tuple[MethodRow, ...]:
+    """A wrong baseline makes every row that is compared with it wrong too."""
+    inherited = tuple(FROM_BASELINE + name for row in rows if row.is_baseline for name in row.failed_identities)
+    return tuple(
+        row if row.is_baseline else replace(row, failed_identities=row.failed_identities + inherited) for row in rows
     )
 
 
@@ -137,9 +171,24 @@ def _summarise_method(
         peak_memory_metric=peak_metric(memory),
         guard=guard,
         declared=_declared(members),
-        failed_identities=tuple(name for name, result in guard.items() if result == "failed"),
+        failed_identities=_failed_identities(guard, ok),
         router=next((flag for record in ok for flag in record.flags if flag in ROUTER_FLAGS), None),
+        keep_ratios=routed_keep_ratios(ok),
+        no_verdict="" if is_baseline else _no_verdict(speedups, [*ok, *base_ok]),
     )
+
+
+def _failed_identities(guard: Mapping[str, str], ok: Sequence[Record]) -> tuple[str, ...]:
+    failed = tuple(name for name, result in guard.items() if result == "failed")
+    return failed if all(record.guard for record in ok) else (*failed, NO_GUARD)
+
+
+def _no_verdict(speedups: Mapping[str, Speedup], ok: Sequence[Record]) -> str:
+    if max((speedup.num_pairs for speedup in speedups.values()), default=0) < MIN_PAIRS:
+        return f"no verdict below {MIN_PAIRS} pairs"
+    if any(has_few_samples(record) for record in ok):
+        return f"fewer than {MIN_SAMPLES} samples per launch: no verdict"
+    return ""
 
 
 def _latencies(ok: Sequence[Record]) -> dict[LatencyMetric, Spread]:
@@ -172,8 +221,9 @@ def _speedups(first: Record, cell: Sequence[Record], judgements: Judgements) -> 
             continue
         judgement = None
         if metric in FAMILY_METRICS:
-            judgement = judgements[ComparisonKey(first.point.cell_id, first.method, first.point_id, metric)]
-        speedups[name] = Speedup(speedup_of(differences), interval_of_speedup(differences), len(differences), judgement)
+            judgement = judgements.get(ComparisonKey(first.point.cell_id, first.method, first.point_id, metric))
+        interval = interval_of_speedup(pairs_at_look(differences))
+        speedups[name] = Speedup(speedup_of(differences), interval, len(differences), judgement)
     return speedups
 
 
@@ -208,7 +258,7 @@ def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
 
 def _last_memory(records: Sequence[Record]) -> float | None:
     """The largest of the peaks that failed launches still reported, of the outermost kind known."""
-    for name in ("peak_device_used_bytes", "peak_allocated_bytes", "peak_rss_bytes"):
+    for name in ("peak_device_used_bytes", "peak_allocated_bytes", "peak_rss_bytes", "last_rss_bytes"):
         values = [value for record in records if (value := record.metrics.get(name)) is not None]
         if values:
             return max(values)

@@ -5,17 +5,19 @@ In: ln ratios of pairs (above 0 = slower than the other side). Out: a `Judgement
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from modbench.analysis.pairs import ComparisonKey
 from modbench.analysis.statistics import MIN_PAIRS, holm, median, ratio_interval, sign_test_p_value
-from modbench.plan import LOOKS
+from modbench.plan import LOOKS, PAIRS_PER_QUAD
+from modbench.scenario import BASELINE
 
 DEFAULT_TOLERANCE = 0.03
 FAMILY_ALPHA = 0.013
 MAX_USEFUL_PAIRS = 10_000
+LAST_QUAD = LOOKS[-1] // PAIRS_PER_QUAD - 1  # a cell that has come to this quad gets no further look
 HELD_BACK = "one of several comparisons: more pairs are needed"
 
 
@@ -50,20 +52,34 @@ def margin(tolerance: float = DEFAULT_TOLERANCE, noise_floor: float | None = Non
     return max(tolerance, noise_floor or 0.0)
 
 
-def judge(differences: Sequence[float], delta: float, is_confirmed: bool = True) -> Judgement:
+def pairs_at_look(differences: Sequence[float]) -> Sequence[float]:
+    """The first pairs, up to the largest planned look that they suffice for: what intervals and verdicts rest on.
+
+    Looks are planned at 8, 12 and 20 pairs. Looking at 9 or 14 as well (a pair was lost, a run was interrupted, another
+    number of launches was asked for) would be a further look, which the error does not allow for.
+    """
+    size = max((look for look in LOOKS if look <= len(differences)), default=len(differences))
+    return differences[:size]
+
+
+def judge(
+    differences: Sequence[float], delta: float, is_confirmed: bool = True, is_last_look: bool = False
+) -> Judgement:
     """The verdict on one comparison from its ln ratios.
 
     Args:
-        differences: one ln ratio per pair, any order.
+        differences: one ln ratio per pair of the look, any order.
         delta: the margin, as a share.
         is_confirmed: False if the comparison is one of several and its sign test did not pass Holm's procedure; then
-            it is
-            neither SLOWER nor FASTER at this look.
+            it is neither SLOWER nor FASTER at this look.
+        is_last_look: True if no further look is planned, be it that pairs were lost; at 20 pairs it is the last.
     """
     num_pairs = len(differences)
+    is_last = is_last_look or num_pairs >= LOOKS[-1]
+    open_verdict = Verdict.INCONCLUSIVE if is_last else Verdict.UNDECIDED
     interval = ratio_interval(differences)
     if interval is None:
-        return Judgement(Verdict.UNDECIDED, num_pairs, None, f"no verdict below {MIN_PAIRS} pairs", MIN_PAIRS)
+        return Judgement(open_verdict, num_pairs, None, f"no verdict below {MIN_PAIRS} pairs", MIN_PAIRS)
     bound = math.log1p(delta)
     low, high = interval
     if low > bound and is_confirmed:
@@ -74,18 +90,19 @@ def judge(differences: Sequence[float], delta: float, is_confirmed: bool = True)
         return Judgement(Verdict.SAME, num_pairs, interval)
     is_held_back = low > bound or high < -bound
     reason = HELD_BACK if is_held_back else "the interval crosses the margin"
-    is_last = num_pairs >= LOOKS[-1]
-    verdict = Verdict.INCONCLUSIVE if is_last else Verdict.UNDECIDED
-    return Judgement(verdict, num_pairs, interval, reason, _pairs_needed(differences, interval, bound))
+    return Judgement(open_verdict, num_pairs, interval, reason, _pairs_needed(differences, interval, bound))
 
 
-def judge_family(family: Iterable[Sequence[float]], delta: float) -> list[Judgement]:
-    """The verdicts of all comparisons of one command, in the order given.
+def judge_family(
+    family: Iterable[Sequence[float]], delta: float, is_last_look: Iterable[bool] | None = None
+) -> list[Judgement]:
+    """The verdicts of all comparisons of one command, in the order given, each on the pairs of its look.
 
     With more than one comparison SLOWER and FASTER also need the one-sided exact sign test against ±δ to pass Holm's
     procedure at 1.3 %. Comparisons without any pair are left out of the family.
     """
-    comparisons = list(family)
+    comparisons = [pairs_at_look(values) for values in family]
+    last_looks = [False] * len(comparisons) if is_last_look is None else list(is_last_look)
     bound = math.log1p(delta)
     p_values = [
         min(sign_test_p_value(values, bound), sign_test_p_value([-value for value in values], bound))
@@ -94,17 +111,21 @@ def judge_family(family: Iterable[Sequence[float]], delta: float) -> list[Judgem
     ]
     confirmed = iter(holm(p_values, FAMILY_ALPHA))
     is_family = len(p_values) > 1
-    judged = [judge(values, delta, not values or next(confirmed) or not is_family) for values in comparisons]
+    judged = [
+        judge(values, delta, not values or next(confirmed) or not is_family, is_last)
+        for values, is_last in zip(comparisons, last_looks, strict=True)
+    ]
     # Of pairs that all lie on one side, this many pass the first step of Holm's procedure.
     enough = math.ceil(math.log2(max(len(p_values), 1) / FAMILY_ALPHA))
     return [
-        replace(item, pairs_needed=max(enough, item.num_pairs + 1)) if item.reason == HELD_BACK else item
+        replace(item, pairs_needed=_at_a_look(max(enough, item.num_pairs + 1))) if item.reason == HELD_BACK else item
         for item in judged
     ]
 
 
 def undecided_cells(
     family: Mapping[ComparisonKey, Sequence[float]],
+    exhausted: Collection[tuple[str, str]] = (),
     tolerance: float = DEFAULT_TOLERANCE,
     noise_floor: float | None = None,
 ) -> set[str]:
@@ -114,12 +135,15 @@ def undecided_cells(
         family: the ln ratios of every (cell, method, latency metric), as `pairs.comparisons` gives them for all records of
             the run, since Holm's procedure looks at all of them; one without a pair (a method that cannot run here)
             holds nothing up.
+        exhausted: (cell, method) that further launches would not help, as `pairs.exhausted_methods` gives them: they
+            hold nothing up either, and an exhausted baseline closes its cell.
     """
     judged = judge_family(family.values(), margin(tolerance, noise_floor))
+    stuck = frozenset(exhausted)
     return {
         key.cell_id
         for (key, differences), judgement in zip(family.items(), judged, strict=True)
-        if differences and not judgement.is_final
+        if differences and not judgement.is_final and not {(key.cell_id, key.method), (key.cell_id, BASELINE)} & stuck
     }
 
 
@@ -129,6 +153,11 @@ def _pairs_needed(differences: Sequence[float], interval: tuple[float, float], b
     gap = abs(abs(centre) - bound)
     half_width = max(centre - interval[0], interval[1] - centre)
     if gap == 0 or half_width == 0:
-        return None if gap == 0 else len(differences) + 1
+        return None if gap == 0 else _at_a_look(len(differences) + 1)
     needed = math.ceil(len(differences) * (half_width / gap) ** 2)
-    return max(needed, len(differences) + 1) if needed <= MAX_USEFUL_PAIRS else None
+    return _at_a_look(max(needed, len(differences) + 1)) if needed <= MAX_USEFUL_PAIRS else None
+
+
+def _at_a_look(num_pairs: int) -> int:
+    """The next number of pairs that is judged; past the last look, where none is planned, the number itself."""
+    return next((look for look in LOOKS if look >= num_pairs), num_pairs)

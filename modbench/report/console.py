@@ -10,6 +10,7 @@ from rich.text import Text
 
 from modbench.report.answer import answers
 from modbench.report.document import Document, footnote_text
+from modbench.report.legend import short_legend
 from modbench.report.tables import NOTHING, Row, RowState, Table, expectation_table, failure_table, measurement_tables
 
 GAP = 2  # spaces between columns
@@ -35,6 +36,9 @@ def render_console(document: Document, console: Console) -> None:
     for table in measurement_tables(summary):
         if not table.is_detail or console.width >= WIDE:
             _print_table(table, console)
+    if summary.cells:
+        console.print()
+        console.print(Text(" ".join(short_legend(summary)), style="dim"))
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
         _print_list("Failures", [("-", _failure_text(row), row.state) for row in failures.rows], console)
@@ -43,7 +47,8 @@ def render_console(document: Document, console: Console) -> None:
             "Expectations", [(row.cells[0], _outcome_text(row), row.state) for row in expectations.rows], console
         )
     if summary.footnotes:
-        _print_list("Doubts", [("-", footnote_text(note), "plain") for note in summary.footnotes], console)
+        doubts = [footnote_text(note, summary) for note in summary.footnotes]
+        _print_list("Doubts", [("-", text, "plain") for text in doubts], console)
 
 
 def _failure_text(row: Row) -> str:

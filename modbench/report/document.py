@@ -13,6 +13,7 @@ from modbench.units import format_bytes, format_count
 MACHINE_KEYS = ("machine", "device", "gpu", "versions", "libraries")
 HIDDEN_FACTS = ("fingerprint",)  # for machines; it stands in the environment
 LONG_TEXT = 120
+MAX_LABELS = 3
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,20 @@ class Document:
 
 def cell_label(cell: CellSummary) -> str:
     """The cell in words: `context 4,096 · batch 8`; without a matrix its context and batch."""
-    axes: Mapping[str, Any] = cell.axes or {name: cell.workload.get(name) for name in ("context", "batch")}
+    return axes_label(cell.axes or {name: cell.workload.get(name) for name in ("context", "batch")})
+
+
+def axes_label(axes: Mapping[str, Any]) -> str:
+    """The same words for a cell that is known by its axes alone, before anything is summarised."""
     parts = [f"{axis_name(key)} {axis_value(value)}" for key, value in axes.items() if value is not None]
     return one_line(" · ".join(parts)) or "the only point"
+
+
+def cell_labels(summary: Summary, cell_ids: Sequence[str]) -> str:
+    """Some cells in words: `context 4,096, context 8,192 and 3 more`."""
+    labels = [cell_label(summary.cell(cell_id)) for cell_id in cell_ids[:MAX_LABELS]]
+    more = len(cell_ids) - len(labels)
+    return ", ".join(labels) + (f" and {more} more" if more else "")
 
 
 def axis_name(key: str) -> str:
@@ -49,10 +61,11 @@ def axis_value(value: Any) -> str:
     return format_count(value) if is_whole else one_line(value)
 
 
-def footnote_text(note: Footnote) -> str:
-    """The doubt, with the methods it concerns."""
+def footnote_text(note: Footnote, summary: Summary) -> str:
+    """The doubt, with the methods it concerns, and the cells where it is not all of theirs."""
     methods = ", ".join(one_line(method) for method in note.methods)
-    return one_line(note.text) + (f" ({methods})" if methods else "")
+    cells = f"; at {cell_labels(summary, note.cell_ids)}" if note.cell_ids else ""
+    return one_line(note.text) + (f" ({methods}{cells})" if methods else "")
 
 
 def environment_rows(summary: Summary) -> list[tuple[str, str]]:

@@ -7,8 +7,9 @@ from typing import Any
 from modbench.report.answer import answers, figures, figures_title
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import one_line
+from modbench.report.legend import legend
 from modbench.report.plots import Plot
-from modbench.report.tables import expectation_table, failure_table, measurement_tables
+from modbench.report.tables import expectation_table, failure_table, keep_ratio_table, measurement_tables
 
 
 def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
@@ -27,9 +28,11 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
         "settings": setting_facts(summary),
         "machine": machine_facts(summary),
         "tables": measurement_tables(summary),
+        "keep_ratios": keep_ratio_table(summary),
+        "legend": legend(summary),
         "plots": [{"name": plot.name, "caption": plot.caption, "svg": Markup(plot.svg)} for plot in plots],
         "failures": failure_table(summary),
-        "doubts": [footnote_text(note) for note in summary.footnotes],
+        "doubts": [footnote_text(note, summary) for note in summary.footnotes],
         "expectations": expectation_table(document),
         "environment": environment_rows(summary),
         "command": one_line(document.command, max_length=2000),

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from modbench.report.answer import answers
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import escape_markdown, one_line
-from modbench.report.tables import Table, expectation_table, failure_table, measurement_tables
+from modbench.report.legend import legend
+from modbench.report.tables import Table, expectation_table, failure_table, keep_ratio_table, measurement_tables
 
 
 def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -> str:
@@ -20,12 +21,18 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
     parts += [_section(table) for table in measurement_tables(summary)]
+    keep_ratios = keep_ratio_table(summary)
+    if keep_ratios is not None:
+        parts.append(_section(keep_ratios))
+    if summary.cells:
+        parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in legend(summary)))
     parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
         parts.append(_section(failures))
     if summary.footnotes:
-        parts.append("## Doubts\n\n" + "\n".join(f"- {escape_markdown(footnote_text(n))}" for n in summary.footnotes))
+        doubts = [escape_markdown(footnote_text(note, summary)) for note in summary.footnotes]
+        parts.append("## Doubts\n\n" + "\n".join(f"- {text}" for text in doubts))
     if expectations is not None:
         parts.append(_section(expectations))
     parts.append(_environment(document))

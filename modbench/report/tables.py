@@ -16,6 +16,12 @@ from modbench.units import format_bytes, format_factor, format_percent, format_r
 
 RowState = Literal["plain", "baseline", "wrong", "failed", "met", "missed"]
 NOTHING = "–"
+OUTCOMES: dict[bool | None, tuple[str, RowState]] = {
+    True: ("✓", "met"),
+    False: ("✗", "missed"),
+    None: (NOTHING, "plain"),
+}
+MAX_LISTED_LAYERS = 8
 PEAK_NAMES = {"peak_allocated_bytes": "allocated", "peak_rss_bytes": "RSS"}
 
 
@@ -85,6 +91,29 @@ def measurement_tables(summary: Summary) -> list[Table]:
     ]
 
 
+def keep_ratio_table(summary: Summary) -> Table | None:
+    """Measured keep ratios of routed layers, one by one or as their range; None if no method routes."""
+    groups = []
+    for cell in summary.cells:
+        rows = [row for row in cell.rows if any(row.keep_ratios.values())]
+        texts = [Row((method_text(row), *_keep_ratio_texts(row)), _state(row)) for row in rows]
+        groups += [Group(cell_label(cell), tuple(texts))] if texts else []
+    headers = ("Method", "Routed layers", "Prefill", "Decode")
+    columns = tuple(Column(header, is_numeric=False) for header in headers)
+    return Table("Keep ratios per routed layer", columns, tuple(groups)) if groups else None
+
+
+def _keep_ratio_texts(row: MethodRow) -> list[str]:
+    layers = list(next(ratios for ratios in row.keep_ratios.values() if ratios))
+    is_short = len(layers) <= MAX_LISTED_LAYERS
+    texts = [", ".join(str(layer) for layer in layers) if is_short else f"{len(layers)} layers"]
+    for phase in ("prefill", "decode"):
+        ratios = list(row.keep_ratios.get(phase, {}).values())
+        ends = ratios if is_short else [min(ratios), max(ratios)] if ratios else []
+        texts.append((", " if is_short else " – ").join(format_percent(ratio) for ratio in ends) or NOTHING)
+    return texts
+
+
 def failure_table(summary: Summary) -> Table | None:
     """Launches without numbers; None if there are none."""
     if not summary.failures:
@@ -109,16 +138,16 @@ def failure_table(summary: Summary) -> Table | None:
 
 
 def expectation_table(document: Document) -> Table | None:
-    """Expectations with ✓ or ✗, the measured value and the reason; None if the scenario has none."""
+    """Expectations with ✓, ✗ or – (not checked), the value and the reason; None if the scenario has none."""
     if not document.outcomes:
         return None
     rows = []
     for outcome in document.outcomes:
         where = cell_label(document.summary.cell(outcome.cell_id)) if outcome.cell_id else NOTHING
         measured = NOTHING if outcome.measured is None else f"{outcome.measured:.4g}"
-        mark = "✓" if outcome.is_met else "✗"
+        mark, state = OUTCOMES[outcome.is_met]
         cells = (mark, one_line(outcome.text), where, measured, one_line(outcome.reason or NOTHING))
-        rows.append(Row(cells, "met" if outcome.is_met else "missed"))
+        rows.append(Row(cells, state))
     columns = (
         Column("Met", is_numeric=False),
         Column("Expectation", is_numeric=False),
@@ -230,11 +259,11 @@ def _memory_fields() -> list[_Field]:
     return [
         _METHOD,
         (Column("KV cache"), lambda row: _bytes(row, "kv_cache_bytes")),
-        (Column("Reduction"), lambda row: _factor(row, "kv_cache_reduction")),
+        (Column("KV reduction"), lambda row: _factor(row, "kv_cache_reduction")),
         (Column("KV allocated"), lambda row: _bytes(row, "kv_cache_allocated_bytes")),
         (Column("KV / formula", is_detail=True), lambda row: _factor(row, "kv_cache_formula_ratio")),
         (Column("Peak memory"), _peak_text),
-        (Column("Reduction"), lambda row: _factor(row, "peak_memory_reduction")),
+        (Column("Peak reduction"), lambda row: _factor(row, "peak_memory_reduction")),
         (Column("Device used", is_detail=True), lambda row: _bytes(row, "peak_device_used_bytes")),
     ]
 

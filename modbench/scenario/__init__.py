@@ -5,6 +5,8 @@ from modbench.scenario.keys import value_at
 from modbench.scenario.loading import LoadedScenario, load_scenario
 from modbench.scenario.models import (
     BASELINE,
+    KEEP_RATIO_ABSOLUTE,
+    KEEP_RATIO_RELATIVE,
     SETTINGS,
     Measure,
     MethodSettings,
@@ -20,6 +22,8 @@ from modbench.scenario.schema import json_schema
 
 __all__ = [
     "BASELINE",
+    "KEEP_RATIO_ABSOLUTE",
+    "KEEP_RATIO_RELATIVE",
     "METRICS",
     "SETTINGS",
     "Condition",

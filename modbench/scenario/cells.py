@@ -4,6 +4,7 @@ In: a validated scenario with the cell's values in place. Out: a `Point`, or the
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from modbench.errors import ScenarioError
 from modbench.presets import Geometry
 from modbench.scenario.geometry import ResolvedModel, resolve_model
-from modbench.scenario.models import Point, Prompt, Scenario
+from modbench.scenario.models import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE, Point, Prompt, Scenario
 from modbench.scenario.problems import Problem
 from modbench.scenario.prompt_text import read_prompt_text
 from modbench.scenario.routed_layers import resolve_routed_layers
@@ -47,6 +48,7 @@ class CellResolver:
             )
         if resolved is not None:
             problems += _layer_problems(scenario, resolved.geometry) + _workload_problems(scenario, resolved)
+        problems += _keep_ratio_problems(scenario)
         if problems or resolved is None:
             return problems
         return Point(
@@ -56,7 +58,7 @@ class CellResolver:
             methods=scenario.methods,
             workload=workload,
             measure=scenario.measure,
-            config_sha256=resolved.config_sha256,
+            folder_sha256=resolved.folder_sha256,
             prompt_sha256=prompt_sha256,
         )
 
@@ -92,7 +94,7 @@ def _layer_problems(scenario: Scenario, geometry: Geometry) -> list[Problem]:
         except ScenarioError as error:
             problems.append(Problem(path, str(error)))
             continue
-        if settings.method == "skip_layers" and len(layers) == geometry.num_hidden_layers:
+        if getattr(settings, "removes_layers", False) and len(layers) == geometry.num_hidden_layers:
             text = f"got all {len(layers)} layers, which leaves no model; expected at least one layer that stays"
             problems.append(Problem(path, text))
     return problems
@@ -110,10 +112,40 @@ def _workload_problems(scenario: Scenario, resolved: ResolvedModel) -> list[Prob
             f"expected at most {positions} positions in all; {advice}"
         )
         problems.append(Problem(("workload", "context"), text))
-    if workload.prompt.text is not None and not resolved.has_tokenizer and geometry.vocab_size < NUM_BYTE_VALUES:
+    if workload.prompt.text is None or resolved.has_tokenizer:
+        return problems
+    if not scenario.model.has_random_weights:
+        text = "got a checkpoint without tokenizer.json; expected one, or prompt: {synthetic: true}"
+        problems.append(Problem(("workload", "prompt"), text))
+    elif geometry.vocab_size < NUM_BYTE_VALUES:
         text = (
             f"got a vocabulary of {geometry.vocab_size} without a tokenizer; "
             f"expected at least {NUM_BYTE_VALUES} for text read as bytes; use prompt: {{synthetic: true}}"
         )
         problems.append(Problem(("workload", "prompt"), text))
     return problems
+
+
+def _keep_ratio_problems(scenario: Scenario) -> list[Problem]:
+    """A share of the decoded tokens is a whole number of them: too few, and no calibration can hit the target."""
+    batch, new_tokens = scenario.workload.batch, scenario.workload.new_tokens
+    problems = []
+    for label, settings in scenario.methods.items():
+        key = getattr(settings, "target_key", None)
+        target = getattr(settings, key) if key else None
+        if target is None or _can_be_kept(target, batch * (new_tokens - 1)):
+            continue
+        enough = next(
+            tokens for tokens in itertools.count(new_tokens) if _can_be_kept(target, batch * (tokens - 1))
+        )  # ends: from 50 tokens on, half a token is within the absolute tolerance
+        text = (
+            f"got {new_tokens}, so {batch * (new_tokens - 1)} decoded tokens, of which no whole number is near "
+            f"methods.{label}.{key} {target:g}; expected more; set workload.new_tokens: {enough}"
+        )
+        problems.append(Problem(("workload", "new_tokens"), text))
+    return problems
+
+
+def _can_be_kept(target: float, num_tokens: int) -> bool:
+    nearest = round(target * num_tokens) / num_tokens
+    return abs(nearest - target) <= max(KEEP_RATIO_RELATIVE * target, KEEP_RATIO_ABSOLUTE)

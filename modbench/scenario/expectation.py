@@ -1,12 +1,12 @@
 """Expectations: `METHOD.METRIC OP NUMBER [@ AXIS OP VALUE [and AXIS OP VALUE ...]]`, and the metrics they may name.
 
-In: the texts under `expect`. Out: `Expectation`s, whose `is_met` and `applies_to` the analysis calls.
+In: the texts under `expect`. Out: `Expectation`s, whose conditions and `is_met` the analysis asks.
 """
 
 import math
 import operator as operators
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 _OPERATOR = r"(>=|<=|==|>|<)"
 _CLAIM = re.compile(rf"\s*([\w-]+)\.(\w+)\s*{_OPERATOR}\s*(\S+)\s*", re.ASCII)
+# What records carry as it was written.
+_SECTIONS = ("model", "methods", "workload", "measure")
+_MEASURE_AXES = ("measure.device", "measure.attention", "measure.threads")
 _CONDITION = re.compile(rf"\s*([\w-]+(?:\.[\w-]+)*)\s*{_OPERATOR}\s*(\S(?:.*\S)?)\s*", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -50,7 +53,7 @@ METRICS: dict[str, Metric] = {
     "prefill_share_of_ideal": Metric("ratio", "measured / ideal prefill speed-up", True),
     "decode_share_of_ideal": Metric("ratio", "measured / ideal decode speed-up", True),
     "kv_cache_reduction": Metric("ratio", "dense / method KV-cache bytes", True),
-    "peak_memory_reduction": Metric("ratio", "dense / method peak allocated bytes", True),
+    "peak_memory_reduction": Metric("ratio", "dense / method peak memory, of the same kind of peak", True),
     "keep_ratio_prefill": Metric("ratio", "kept / all prompt tokens, mean over routed layers", False),
     "keep_ratio_decode": Metric("ratio", "kept / all decoded tokens, mean over routed layers", False),
     "ttft_s": Metric("s", "request submitted to first token on the host", False),
@@ -75,6 +78,10 @@ class Condition:
     operator: str
     value: float | str
 
+    def __str__(self) -> str:
+        is_whole = isinstance(self.value, float) and self.value.is_integer()
+        return f"{self.axis} {self.operator} {int(self.value) if is_whole else self.value}"
+
     def holds(self, found: Any) -> bool:
         """Return whether the axis's value at a point fulfils the condition; a value that is not set never does."""
         if isinstance(self.value, float):
@@ -94,10 +101,6 @@ class Expectation:
     operator: str
     value: float
     conditions: tuple[Condition, ...] = ()
-
-    def applies_to(self, point: Point) -> bool:
-        """Return whether every condition holds at the point."""
-        return all(condition.holds(value_at(point, condition.axis)) for condition in self.conditions)
 
     def is_met(self, measured: float) -> bool:
         """Return whether a measured value, in the metric's unit, fulfils the expectation."""
@@ -129,7 +132,7 @@ def _parse_condition(part: str, text: str, kinds: Mapping[str, str]) -> Conditio
     if match is None:
         raise ScenarioError(f"got {show(text)}: cannot read {show(part.strip())} after '@'; expected {GRAMMAR}")
     axis, operator = match[1], match[2]
-    reason = unknown_key(axis.split("."), kinds)
+    reason = unknown_key(axis.split("."), kinds) or _not_recorded(axis.split("."))
     if reason:
         raise ScenarioError(f"got {show(text)}: axis {show(axis)}: {reason}")
     number = _number(match[3])
@@ -138,6 +141,50 @@ def _parse_condition(part: str, text: str, kinds: Mapping[str, str]) -> Conditio
             f"got {show(text)}: cannot compare {show(match[3])} with {operator}; expected a number, or =="
         )
     return Condition(axis, operator, match[3].strip("\"'") if number is None else number)
+
+
+def _not_recorded(parts: Sequence[str]) -> str | None:
+    """Say why no condition can be put on a key that exists: records don't carry it as it was written."""
+    axis = ".".join(parts)
+    if parts[0] not in _SECTIONS:
+        return f"is no part of the work; expected a key under {', '.join(_SECTIONS)}"
+    if parts[0] == "measure" and axis not in _MEASURE_AXES:
+        return f"says how to measure, not what; expected one of {', '.join(_MEASURE_AXES)}, or another key"
+    if parts[:2] == ["workload", "prompt"] or (parts[0] == "methods" and parts[2:] == ["routed_layers"]):
+        return "is not recorded as it is written; expected another key; use one scenario per value"
+    return None
+
+
+def unmatched_condition(conditions: Sequence[Condition], points: Sequence[Point]) -> str | None:
+    """Name the conditions that hold at none of the points, by the values that records will carry; None if all is well.
+
+    One that never holds is named alone, otherwise all of them: no cell has them together.
+    """
+    holds = [[_can_hold(condition, point) for condition in conditions] for point in points]
+    if any(all(row) for row in holds):
+        return None
+    never = [str(condition) for index, condition in enumerate(conditions) if not any(row[index] for row in holds)]
+    return never[0] if never else " and ".join(str(condition) for condition in conditions)
+
+
+def _can_hold(condition: Condition, point: Point) -> bool:
+    if condition.axis in point.axes:
+        return condition.holds(point.axes[condition.axis])
+    if condition.axis == "measure.device":  # records have the kind of device, which `auto` leaves open
+        kind = point.measure.device.partition(":")[0]
+        return any(condition.holds(device) for device in (("cpu", "cuda") if kind == "auto" else (kind,)))
+    recorded = {
+        "model": {
+            **point.model.model_dump(),
+            "weights": "random" if point.model.has_random_weights else "checkpoint",
+            "geometry": point.geometry,
+            "path": None,  # recorded from the folder that modbench was started in
+        },
+        "methods": point.methods,
+        "workload": point.workload,
+        "measure": point.measure,
+    }
+    return condition.holds(value_at(recorded, condition.axis))
 
 
 def _number(text: str) -> float | None:

@@ -1,10 +1,12 @@
 """The shape of a scenario's model: from a preset, the scenario itself, or a Hugging Face folder's config.json.
 
-In: `ModelSpec` and the scenario's folder. Out: `ResolvedModel`. Nothing but config.json and file names is read.
+In: `ModelSpec` and the scenario's folder. Out: `ResolvedModel`. Of the weights only samples are read, to tell
+checkpoints apart.
 """
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from modbench.errors import ScenarioError
 from modbench.presets import PRESETS, Geometry
 from modbench.scenario.models import ModelSpec
 from modbench.scenario.problems import describe
-from modbench.scenario.wording import show, suggestion
+from modbench.scenario.source import is_irregular
+from modbench.scenario.wording import near_match, show, suggestion
 
 MAX_CONFIG_BYTES = 1024 * 1024
+WEIGHT_SAMPLES, WEIGHT_SAMPLE_BYTES = 16, 64 * 1024
 _REQUIRED = (
     "num_hidden_layers",
     "hidden_size",
@@ -25,6 +29,7 @@ _REQUIRED = (
     "num_attention_heads",
     "vocab_size",
     "max_position_embeddings",
+    "model_type",
 )
 _BIASED_FAMILIES = ("qwen2",)  # these have query, key and value biases without saying so in config.json
 
@@ -34,7 +39,7 @@ class ResolvedModel:
     """A model's geometry with every optional size written out; `has_tokenizer` is of its folder."""
 
     geometry: Geometry
-    config_sha256: str | None = None
+    folder_sha256: str | None = None
     has_tokenizer: bool = False
 
 
@@ -60,7 +65,7 @@ def resolve_model(model: ModelSpec, base: Path) -> ResolvedModel:
     sizes = {"num_key_value_heads": geometry.kv_heads, "head_dim": geometry.size_per_head}
     if model.max_positions is not None:
         sizes["max_position_embeddings"] = model.max_positions
-    return ResolvedModel(geometry.model_copy(update=sizes), resolved.config_sha256, resolved.has_tokenizer)
+    return ResolvedModel(geometry.model_copy(update=sizes), resolved.folder_sha256, resolved.has_tokenizer)
 
 
 def _check_heads(geometry: Geometry) -> None:
@@ -83,19 +88,36 @@ def _from_folder(model: ModelSpec, folder: Path) -> ResolvedModel:
     try:
         if not folder.is_dir():
             raise ScenarioError(f"got {shown}, which is not a folder; expected a Hugging Face folder with config.json")
+        names = {path.name for path in folder.iterdir()}
+        weights = sorted(name for name in names if name.endswith(".safetensors") and not model.has_random_weights)
+        for name in ("config.json", *weights):
+            if is_irregular(folder / name):
+                raise ScenarioError(f"got {shown}, whose {name} is not a regular file; expected a Hugging Face folder")
         with (folder / "config.json").open("rb") as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
-        names = {path.name for path in folder.iterdir()}
+        digest = hashlib.sha256(raw)
+        _add_weights(digest, folder, weights)
     except FileNotFoundError:
         raise ScenarioError(f"got {shown}, which has no config.json; expected a Hugging Face folder") from None
     except OSError as error:
         raise ScenarioError(
             f"got {shown}, which cannot be read ({error.strerror}); expected a readable folder"
         ) from None
-    if not model.has_random_weights and not any(name.endswith(".safetensors") for name in names):
+    if not model.has_random_weights and not weights:
         raise ScenarioError(f"got {shown}, which has no *.safetensors; expected weights, or set weights: random")
     geometry = _from_config(_parse_config(raw, shown), shown)
-    return ResolvedModel(geometry, hashlib.sha256(raw).hexdigest(), "tokenizer.json" in names)
+    return ResolvedModel(geometry, digest.hexdigest(), "tokenizer.json" in names)
+
+
+def _add_weights(digest: "hashlib._Hash", folder: Path, names: list[str]) -> None:
+    """Add each file's name, size and evenly spread samples: enough to tell checkpoints apart, quick for any size."""
+    for name in names:
+        with (folder / name).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{name} {size}".encode())
+            for sample in range(WEIGHT_SAMPLES):
+                file.seek(max(0, size - WEIGHT_SAMPLE_BYTES) * sample // (WEIGHT_SAMPLES - 1))
+                digest.update(file.read(WEIGHT_SAMPLE_BYTES))
 
 
 def _parse_config(raw: bytes, shown: str) -> dict[str, Any]:
@@ -119,7 +141,7 @@ def _from_config(config: dict[str, Any], shown: str) -> Geometry:
         raise ScenarioError(
             f"config.json in {shown} has no {', '.join(missing)}; expected a decoder-only model's config"
         )
-    if str(given.get("model_type")).removeprefix("mod_") in _BIASED_FAMILIES:
+    if given["model_type"] in _BIASED_FAMILIES:
         given.setdefault("attention_bias", True)
     try:
         return Geometry.model_validate(given)
@@ -127,6 +149,8 @@ def _from_config(config: dict[str, Any], shown: str) -> Geometry:
         finding = error.errors(include_url=False)[0]
         key = str(finding["loc"][0])
         schema = Geometry.model_json_schema()["properties"][key]
+        near = near_match(str(finding["input"]), schema.get("enum", []))
+        advice = f"; did you mean {near}?" if near else ""
         raise ScenarioError(
-            f"config.json in {shown}: {key}: got {show(finding['input'])}; expected {describe(schema)}"
+            f"config.json in {shown}: {key}: got {show(finding['input'])}; expected {describe(schema)}{advice}"
         ) from None

@@ -75,8 +75,8 @@ def replaced(data: Mapping[str, Any], parts: Sequence[str], value: Any) -> dict[
     return {**data, parts[0]: replaced(inner or {}, parts[1:], value)}
 
 
-def value_at(point: Point, key: str) -> Any:
-    """Return the value that a dotted key has at a point; None where it is not set."""
+def value_at(point: Point | Mapping[str, Any], key: str) -> Any:
+    """Return the value that a dotted key has at a point, or in nested mappings; None where it is not set."""
     value: Any = point
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)

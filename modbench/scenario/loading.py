@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from modbench.errors import ScenarioError
 from modbench.scenario.cells import CellResolver
-from modbench.scenario.expectation import Expectation, parse_expectation
+from modbench.scenario.expectation import Expectation, parse_expectation, unmatched_condition
 from modbench.scenario.keys import replaced
 from modbench.scenario.labels import name_kinds
 from modbench.scenario.matrix import axis_problems, cells, num_cells
@@ -21,7 +21,7 @@ from modbench.scenario.models import Point, Scenario
 from modbench.scenario.overrides import apply_overrides
 from modbench.scenario.problems import Problem, ProblemList, pydantic_problems
 from modbench.scenario.source import KeyPath, parse_scenario_text, read_scenario_text
-from modbench.scenario.wording import show
+from modbench.scenario.wording import shorten, show
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     """Load a scenario file with `--set KEY=VALUE` overrides, and check every cell of its matrix.
 
     A list given for an axis of the matrix replaces the axis; anything else removes the axis and sets the key.
-    Paths in the file are relative to the file's folder.
+    Paths in the file are relative to the file's folder. Without overrides, every expectation applies at some cell.
 
     Raises:
         ScenarioError: one line per problem, at most 20: `FILE:LINE: KEY: found; allowed; what to do`.
@@ -54,6 +54,9 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     points = _resolve_cells(data, scenario.matrix, path.parent, problems)
     expectations = _parse_expectations(scenario.expect, kinds, problems)
     problems.raise_if_any(num_cells=num_cells(scenario.matrix))
+    if not overrides:  # they may shrink the matrix for a short run: then the analysis leaves the expectation unchecked
+        problems.add(_unmatched(expectations, points))
+        problems.raise_if_any()
     return LoadedScenario(
         path=path,
         text=text,
@@ -134,3 +137,16 @@ def _parse_expectations(
         except ScenarioError as error:
             problems.add([Problem(("expect", index), str(error))])
     return tuple(expectations)
+
+
+def _unmatched(expectations: Sequence[Expectation], points: Sequence[Point]) -> list[Problem]:
+    problems = []
+    for index, expectation in enumerate(expectations):
+        condition = unmatched_condition(expectation.conditions, points)
+        if condition is not None:
+            text = (
+                f"got {show(expectation.text)}: no cell of the matrix has {shorten(condition)}; "
+                "expected conditions that hold at one cell or more; change them, or the matrix"
+            )
+            problems.append(Problem(("expect", index), text))
+    return problems

@@ -4,15 +4,20 @@ In: plain data from `source.py`. Out: `Scenario`, and per matrix cell a `Point` 
 Every message raised here says what was found and what is allowed; `problems.py` puts file and line before it.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, WithJsonSchema, model_validator
 
-from modbench.presets import PRESETS, Geometry
+from modbench.presets import PRESETS, Geometry, Positions
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 RoutedLayersValue = Literal["interleaved"] | tuple[int, ...] | float
 MAX_SEED = 2**63 - 1
+MAX_COUNT = 10_000  # launches, samples, warm-ups
+MAX_TIMEOUT_S = 604_800  # a week
+MAX_THREADS = 1024
+KEEP_RATIO_RELATIVE = 0.10  # a measured keep ratio off its target by more than 10 % of it (or 0.01) is invalid
+KEEP_RATIO_ABSOLUTE = 0.01
 
 
 class StrictModel(BaseModel):
@@ -37,15 +42,19 @@ def _parse_routed_layers(value: Any) -> RoutedLayersValue:
 
 
 def _parse_launches(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value == "auto" or _is_count(value, 1):
         return value
-    raise ValueError('expected "auto" (the three looks: 8, 12 and 20 pairs) or an integer >= 1')
+    raise ValueError(f'expected "auto" (the three looks: 8, 12 and 20 pairs) or an integer from 1 to {MAX_COUNT}')
 
 
 def _parse_warmup(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+    if value == "auto" or _is_count(value, 0):
         return value
-    raise ValueError('expected "auto" (until the samples are stationary) or an integer >= 0')
+    raise ValueError(f'expected "auto" (until the samples are stationary) or an integer from 0 to {MAX_COUNT}')
+
+
+def _is_count(value: Any, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= MAX_COUNT
 
 
 RoutedLayers = Annotated[
@@ -64,7 +73,8 @@ RoutedLayers = Annotated[
 
 
 def _auto_or_integer(minimum: int) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": minimum}]})
+    integer = {"type": "integer", "minimum": minimum, "maximum": MAX_COUNT}
+    return WithJsonSchema({"anyOf": [{"const": "auto"}, integer]})
 
 
 class ModelSpec(StrictModel):
@@ -81,7 +91,7 @@ class ModelSpec(StrictModel):
     weights: Literal["random", "checkpoint"] | None = Field(
         None, description="default: checkpoint for a path, random for a preset or a geometry"
     )
-    max_positions: PositiveInt | None = Field(
+    max_positions: Positions | None = Field(
         None, description="raises the model's position limit; only with random weights, and recorded"
     )
 
@@ -111,6 +121,8 @@ class DenseSettings(StrictModel):
 class SkipLayersSettings(StrictModel):
     """The model with its routed layers removed: the cheapest thing a user could do instead."""
 
+    removes_layers: ClassVar[bool] = True
+
     method: Literal["skip_layers"] = "skip_layers"
     routed_layers: RoutedLayers = "interleaved"
     kv_cache: Literal["stock", "chunked"] = "stock"
@@ -126,6 +138,7 @@ class _ThresholdRule(_RoutedSettings):
     keep_ratio: float | None = Field(
         None, gt=0, le=1, description="calibrate the routers so that this share of tokens is kept at routed layers"
     )
+    target_key: ClassVar[str] = "keep_ratio"
 
 
 class ThresholdSettings(_ThresholdRule):
@@ -148,6 +161,8 @@ class KvOnlySettings(_ThresholdRule):
 
 class TopkSettings(_RoutedSettings):
     """MoD as published: per sequence the `capacity` share with the highest scores; at decode a causal predictor."""
+
+    target_key: ClassVar[str] = "capacity"
 
     method: Literal["topk"] = "topk"
     capacity: float = Field(0.125, gt=0, le=1)
@@ -215,12 +230,12 @@ class Measure(StrictModel):
     launches: Annotated[Literal["auto"] | int, BeforeValidator(_parse_launches), _auto_or_integer(1)] = Field(
         "auto", description="auto: the three looks; an integer: that many per method, no verdict below 8 pairs"
     )
-    samples: PositiveInt = Field(5, description="timed samples per launch")
+    samples: Annotated[int, Field(ge=1, le=MAX_COUNT)] = Field(5, description="timed samples per launch")
     warmup: Annotated[Literal["auto"] | int, BeforeValidator(_parse_warmup), _auto_or_integer(0)] = "auto"
-    timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="per launch, from its start")
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] = Field(600.0, description="per launch, from its start")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:INDEX")
     attention: Literal["auto", "sdpa", "flash_attn", "torch_varlen"] = "auto"
-    threads: PositiveInt = Field(1, description="CPU threads of a launch")
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = Field(1, description="CPU threads of a launch")
     start: Literal["auto", "fork", "spawn"] = Field("auto", description="auto: fork on Linux, spawn elsewhere")
 
 
@@ -246,5 +261,5 @@ class Point(StrictModel):
     methods: dict[str, LabelledSettings]
     workload: Workload
     measure: Measure
-    config_sha256: str | None = Field(None, description="of the model folder's config.json, for a model given by path")
+    folder_sha256: str | None = Field(None, description="of the model folder's config and weights, for a path")
     prompt_sha256: str | None = Field(None, description="of the prompt's text, for a text prompt")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from modbench.errors import ScenarioError
 from modbench.scenario.models import Prompt
+from modbench.scenario.source import is_irregular
 
 SUFFIXES = (".md", ".txt")
 
@@ -26,6 +27,10 @@ def read_text_source(path: Path) -> bytes:
     """
     try:
         files = _files_in(path) if path.is_dir() else [path]
+        if files == [path] and is_irregular(path):
+            raise ScenarioError(
+                f"got {str(path)!r}, which is not a regular file; expected a UTF-8 text file, or a folder of them"
+            )
         if files == [path] and not path.is_file():
             raise ScenarioError(
                 f"got {str(path)!r}, which does not exist; expected a UTF-8 text file, or a folder of them"

@@ -6,6 +6,7 @@ Limits hold before anything is expanded.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ def read_scenario_text(path: Path) -> str:
     """Read a scenario file as text.
 
     Raises:
-        ScenarioError: no such file, a folder, unreadable, larger than `MAX_FILE_BYTES`, NUL bytes, or not UTF-8.
+        ScenarioError: no such file, a folder, a pipe, unreadable, larger than `MAX_FILE_BYTES`, NUL bytes, or not UTF-8.
     """
     try:
+        if is_irregular(path) and not path.is_dir():
+            raise ScenarioError(f"{path}: is not a regular file; expected a scenario file (YAML)")
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -64,6 +67,11 @@ def read_scenario_text(path: Path) -> str:
         raise ScenarioError(
             f"{path}:{line}: got the byte 0x{raw[error.start]:02x}; expected UTF-8 text; save the file as UTF-8"
         ) from None
+
+
+def is_irregular(path: Path) -> bool:
+    """Return whether something other than a file stands there: reading a pipe could wait for ever."""
+    return os.path.lexists(path) and not path.is_file()
 
 
 def parse_scenario_text(text: str, file: str) -> Source:

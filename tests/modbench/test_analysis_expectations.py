@@ -1,14 +1,15 @@
 import pytest
 
 from modbench.analysis import evaluate_expectations, summarise
-from modbench.scenario import parse_expectation
-from tests.modbench.record_factory import failed, make_quads
+from modbench.plan import build_plan
+from modbench.scenario import load_scenario, parse_expectation
+from tests.modbench.record_factory import failed, make_quads, make_record
 
 KINDS = {"dense": "dense", "threshold": "threshold", "topk": "topk"}
 
 
-def outcomes(text: str, records):
-    return evaluate_expectations([parse_expectation(text, KINDS)], summarise(records))
+def outcomes(text: str, records, has_overrides: bool = False):
+    return evaluate_expectations([parse_expectation(text, KINDS)], summarise(records), has_overrides)
 
 
 def test_a_met_expectation_carries_the_measured_value():
@@ -42,6 +43,43 @@ def test_conditions_on_what_is_no_axis_read_the_resolved_point(condition):
 def test_an_expectation_that_matches_no_cell_is_not_met():
     (outcome,) = outcomes("threshold.prefill_speedup >= 1 @ workload.context >= 9999", make_quads(1))
     assert (outcome.is_met, outcome.cell_id, outcome.reason) == (False, None, "no measured cell matches it")
+
+
+def test_with_overrides_an_expectation_that_matches_no_cell_is_not_checked():
+    (outcome,) = outcomes(
+        "threshold.prefill_speedup >= 1 @ workload.context >= 9999", make_quads(1), has_overrides=True
+    )
+    assert (outcome.is_met, outcome.cell_id) == (None, None)
+    assert outcome.reason == "not checked: no measured cell matches it"
+    (checked,) = outcomes("threshold.prefill_speedup >= 1.9", make_quads(1), has_overrides=True)
+    assert checked.is_met is False
+
+
+def test_a_wrong_baseline_meets_no_expectation():
+    records = [
+        record.model_copy(update={"guard": {"causal": "failed"}}) if record.method == "dense" else record
+        for record in make_quads(1)
+    ]
+    (outcome,) = outcomes("threshold.prefill_speedup >= 1.5", records)
+    assert outcome.is_met is False
+    assert outcome.reason == "the method is wrong: baseline: identity causal failed"
+
+
+def test_a_condition_holds_at_a_cell_as_it_did_when_the_scenario_was_loaded(tmp_path):
+    keys = ["workload.batch == 2", "model.preset == tiny", "model.dtype == float32", "model.weights == random",
+            "model.geometry.head_dim == 32", "methods.threshold.keep_ratio == 0.25", "methods.threshold.gate == shared",
+            "measure.device == cpu", "measure.threads == 1", "measure.attention == auto"]  # fmt: skip
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: x\nmodel: {preset: tiny}\nmethods: {dense: {}, threshold: {keep_ratio: 0.25}}\n"
+        "workload: {context: 8, new_tokens: 5, prompt: {synthetic: true}}\nmatrix: {workload.batch: [1, 2]}\nexpect:\n"
+        + "".join(f"- threshold.ttft_s > 0 @ {key}\n" for key in keys)
+    )
+    loaded = load_scenario(path)
+    works = [method for cell in build_plan(loaded, "run-1", "cpu").cells for method in cell.methods]
+    records = [make_record(work.method, point=work.work, point_id=work.point_id) for work in works]
+    summary = summarise(records)
+    assert all(outcome.is_met for outcome in evaluate_expectations(loaded.expectations, summary))
 
 
 def test_a_method_that_was_not_measured_is_not_met():

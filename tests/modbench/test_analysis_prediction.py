@@ -1,27 +1,29 @@
 import pytest
 
 from modbench.analysis.prediction import (
+    SAVES,
     Ceilings,
     Keeping,
+    Shares,
     Work,
     ceilings_from,
     ideal_speedup,
-    keeping_from,
     kv_cache_bytes_expected,
     predict,
+    shares_from,
 )
 from modbench.presets import PRESETS, Geometry
 
 MEMORY_BOUND = Ceilings(copy_bytes_per_s=1e9, matmul_flops_per_s=1e18)
 COMPUTE_BOUND = Ceilings(copy_bytes_per_s=1e18, matmul_flops_per_s=1e12)
 NINTH = 1 / 9
-# The hand values count KV traffic as (1 + r) / 2; here only kept queries read it, which is a little less.
+# The hand values count KV reads as (1 + r) / 2; here only kept queries read kept keys, (1 + r^2) / 2: a little less.
 HAND_TOLERANCE = 0.02
 
 
 def interleaved(num_layers: int, ratio: float) -> Keeping:
     layers = tuple(1.0 if layer % 2 == 0 else ratio for layer in range(num_layers))
-    return Keeping(layers, layers, layers)
+    return Keeping.of(Shares(layers, layers, layers))
 
 
 def ideal(geometry: Geometry, context: int, ceilings: Ceilings, ratio: float = NINTH):
@@ -51,6 +53,47 @@ def test_prefill_dominated_by_attention_is_bounded_by_two_over_one_plus_r_square
     assert ideal(PRESETS["tiny"], 10**8, COMPUTE_BOUND).prefill == pytest.approx(expected, rel=1e-3)
 
 
+def test_decode_dominated_by_the_kv_cache_reads_what_kept_queries_need():
+    # (1 + r^2) / 2 of the reads: of r queries each reads r keys; of the bytes stored (1 + r) / 2 stay
+    work = Work(PRESETS["tiny"], 10**8, 4, 64, 2)
+    kept = interleaved(4, NINTH)
+    found = ideal_speedup(work, kept, MEMORY_BOUND).decode
+    assert found == pytest.approx(2 / (1 + NINTH**2), rel=1e-3)
+    dense = kv_cache_bytes_expected(work, Keeping.everything(4))
+    assert kv_cache_bytes_expected(work, kept) / dense == pytest.approx((1 + NINTH) / 2)
+
+
+def test_a_control_is_credited_with_what_it_saves_alone():
+    work = Work(PRESETS["tiny"], 10**8, 4, 64, 2)
+    kept = interleaved(4, NINTH).stored
+    masked, kv_only = (Keeping.of(kept, SAVES[kind]) for kind in ("masked", "kv_only"))
+    assert masked == Keeping.everything(4)
+    assert kv_only == Keeping(computed=Shares.everything(4), stored=kept)
+    # every query, of kept keys: (1 + r) / 2 of the attention in both phases
+    far = [ideal_speedup(work, kv_only, ceilings) for ceilings in (MEMORY_BOUND, COMPUTE_BOUND)]
+    assert far[0].decode == pytest.approx(2 / (1 + NINTH), rel=1e-3)
+    assert far[1].prefill == pytest.approx(2 / (1 + NINTH), rel=1e-3)
+    # near, projections and MLP are everything, and of those nothing is saved
+    near = ideal_speedup(Work(PRESETS["llama3-8b"], 16, 1, 4, 2), Keeping.of(interleaved(32, NINTH).stored, ("storage",)),
+                         MEMORY_BOUND)  # fmt: skip
+    assert near.decode == pytest.approx(1.0, abs=1e-3)
+
+
+def test_flops_and_bytes_of_a_layer_that_only_stores_less_by_hand():
+    geometry = Geometry(
+        num_hidden_layers=1, hidden_size=4, intermediate_size=8, num_attention_heads=2, vocab_size=10
+    )  # 160 weights, head 40
+    work = Work(geometry, context=4, batch=1, new_tokens=2, bytes_per_element=4)
+    half = Shares((0.5,), (0.5,), (0.5,))
+    found = predict(work, Keeping.of(half, ("storage",)), COMPUTE_BOUND)
+    # 4 tokens through 160 weights; they see 2 keys that are spread evenly: 2 * (4 + 1) / 2 pairs of 10
+    assert found.prefill.flops == 2 * 160 * 4 + 2 * 2 * 4 * 5 + 2 * 40
+    # one token through the same; its keys: 2 of the prompt and half of one stored
+    assert found.decode.flops == 2 * 160 + 2 * 2 * 4 * 2.5 + 2 * 40
+    # weights, head, logits, one embedding row; half a token's KV written, of 2.5 tokens read
+    assert found.decode.bytes_moved == 4 * (160 + 40 + 10 + 4) + 2 * 4 * 4 * (0.5 + 2.5)
+
+
 def test_nothing_is_gained_where_everything_is_kept():
     found = ideal(PRESETS["tiny"], 256, MEMORY_BOUND, ratio=1.0)
     assert (found.prefill, found.decode) == (1.0, 1.0)
@@ -66,10 +109,11 @@ def test_removed_layers_cost_nothing():
 
 def test_weights_of_a_routed_layer_are_read_in_the_steps_that_keep_a_row():
     geometry = PRESETS["llama3-8b"]
-    layers = interleaved(32, NINTH).decode
+    layers = interleaved(32, NINTH).computed.decode
     rarely = tuple(1.0 if ratio == 1 else 0.2 for ratio in layers)
-    always = predict(Work(geometry, 16, 8, 64, 2), Keeping(layers, layers, (1.0,) * 32), MEMORY_BOUND)
-    seldom = predict(Work(geometry, 16, 8, 64, 2), Keeping(layers, layers, rarely), MEMORY_BOUND)
+    work = Work(geometry, 16, 8, 64, 2)
+    always = predict(work, Keeping.of(Shares(layers, layers, (1.0,) * 32)), MEMORY_BOUND)
+    seldom = predict(work, Keeping.of(Shares(layers, layers, rarely)), MEMORY_BOUND)
     layer_bytes = (geometry.attention_parameters + geometry.mlp_parameters) * 2
     assert always.decode.bytes_moved - seldom.decode.bytes_moved == pytest.approx(16 * 0.8 * layer_bytes)
 
@@ -122,10 +166,10 @@ def test_ceilings_that_were_not_measured_are_none(environment):
 
 
 def test_missing_any_ratios_are_taken_as_independent_rows():
-    keeping = keeping_from([1.0, 0.5], [1.0, 0.5], [], num_layers=2, batch=3)
-    assert keeping is not None
-    assert keeping.decode_any == (1.0, 1 - 0.5**3)
-    assert keeping_from([1.0], [1.0, 0.5], [], num_layers=2, batch=3) is None
+    shares = shares_from([1.0, 0.5], [1.0, 0.5], [], num_layers=2, batch=3)
+    assert shares is not None
+    assert shares.decode_any == (1.0, 1 - 0.5**3)
+    assert shares_from([1.0], [1.0, 0.5], [], num_layers=2, batch=3) is None
 
 
 def test_wrong_number_of_layers_is_an_error():

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from modbench.analysis import Verdict, comparisons, metric_value, summarise
+from modbench.analysis import Verdict, comparisons, exhausted_methods, metric_value, summarise
 from modbench.analysis.pairs import ComparisonKey, pair_values
 from modbench.analysis.rows import MethodRow, Summary
 from modbench.plan import Pair
@@ -117,6 +117,113 @@ def test_a_failed_identity_makes_the_row_wrong_but_keeps_its_numbers():
     assert (row.is_wrong, row.failed_identities) == (True, ("causal",))
     assert row.values["prefill_speedup"] == pytest.approx(1.78, rel=0.02)
     assert any("identity causal failed" in note.text for note in summary.footnotes)
+
+
+def test_a_wrong_baseline_makes_every_row_of_its_cell_wrong_and_no_other():
+    records = make_quads(1, ("dense", "threshold", "masked"), (1024, 4096))
+    records = [
+        record.model_copy(update={"guard": {"causal": "failed"}})
+        if record.method == "dense" and record.point.workload["context"] == 1024
+        else record
+        for record in records
+    ]
+    near, far = summarise(records).cells
+    assert [row.failed_identities for row in near.rows] == [("causal",), ("baseline: causal",), ("baseline: causal",)]
+    assert not any(row.is_wrong for row in far.rows)
+
+
+def test_a_launch_without_a_guard_has_not_passed_it():
+    records = make_quads(2)
+    records[1] = records[1].model_copy(update={"guard": {}})
+    summary = summarise(records)
+    assert row_of(summary, "threshold").failed_identities == ("guard did not run",)
+    assert not row_of(summary, "dense").is_wrong
+    assert any(note.text.startswith("wrong: guard did not run; its speed") for note in summary.footnotes)
+    pruned = [failed(record, "pruned").model_copy(update={"guard": {}}) for record in make_quads(1)]
+    assert not any(row.is_wrong for row in summarise(pruned).cells[0].rows), "nothing was timed"
+
+
+def test_controls_have_the_ideal_of_what_they_save():
+    masked = row_of(summarise(make_quads(1, ("dense", "masked"))), "masked")
+    assert (masked.values["prefill_ideal_speedup"], masked.values["decode_ideal_speedup"]) == (1.0, 1.0)
+    assert masked.values["kv_cache_formula_ratio"] == pytest.approx(1.0, rel=1e-6)
+    assert masked.values["decode_share_of_ideal"] == masked.values["decode_speedup"]
+    records = [record.model_copy(update={"kind": "kv_only"}) for record in make_quads(1)[1:2]]
+    kv_only = row_of(summarise(records), "threshold")
+    threshold = row_of(summarise(make_quads(1)), "threshold")
+    assert kv_only.values["kv_cache_formula_ratio"] == pytest.approx(1.0, rel=1e-6), "it stores kept keys alone"
+    for phase in ("prefill", "decode"):
+        ideals = [row.values[f"{phase}_ideal_speedup"] for row in (kv_only, threshold)]
+        assert 1.0 < ideals[0] < ideals[1]
+
+
+def test_no_verdict_from_launches_of_few_samples():
+    records = make_quads(4)
+    short = Samples(ttft_s=[0.5] * 4, tpot_s=[0.005] * 4)
+    records[-1] = records[-1].model_copy(update={"samples": short})
+    assert records[-1].method == "dense"
+    summary = summarise(records)
+    speedup = row_of(summary, "threshold").speedups["prefill_speedup"]
+    assert (speedup.num_pairs, speedup.judgement) == (8, None)
+    assert row_of(summary, "threshold").no_verdict == "fewer than 5 samples per launch: no verdict"
+    assert "fewer than 5 samples per launch: no verdict" in [note.text for note in summary.footnotes]
+    assert ("cell-1024-1", "dense") in exhausted_methods(records), "further launches would not help"
+
+
+def test_methods_that_have_begun_to_fail_are_exhausted():
+    records = make_quads(3, ("dense", "threshold", "masked"), (1024, 4096))
+    assert exhausted_methods(records) == frozenset()
+    half_lost = [
+        failed(record, "invalid") if record.method == "threshold" and record.pair.quad == 2 else record
+        for record in records
+    ]
+    assert exhausted_methods(half_lost) == {("cell-1024-1", "threshold"), ("cell-4096-1", "threshold")}
+    first = next(index for index, record in enumerate(records) if record.method == "masked" and record.pair.quad == 2)
+    records[first] = failed(records[first])
+    assert exhausted_methods(records) == frozenset(), "its other launch of the quad is ok"
+
+
+def test_a_cell_that_came_to_the_last_quad_is_inconclusive_even_if_a_pair_was_lost():
+    records = [
+        with_ttft(record, 1.0 if record.method == "dense" else (0.8, 1.2)[record.pair.quad % 2])
+        for record in make_quads(10)
+    ]
+    records[1] = failed(records[1])
+    judgement = row_of(summarise(records), "threshold").speedups["prefill_speedup"].judgement
+    assert (judgement.verdict, judgement.num_pairs) == (Verdict.INCONCLUSIVE, 12)
+    earlier = [record for record in records if record.pair.quad < 9]
+    judgement = row_of(summarise(earlier), "threshold").speedups["prefill_speedup"].judgement
+    assert (judgement.verdict, judgement.num_pairs) == (Verdict.UNDECIDED, 12)
+
+
+def test_surplus_pairs_count_for_the_speedup_and_not_for_its_interval():
+    records = [
+        with_ttft(record, 1.0 if record.method == "dense" else (0.5 if record.pair.quad < 4 else 0.1))
+        for record in make_quads(5)
+    ]
+    speedup = row_of(summarise(records), "threshold").speedups["prefill_speedup"]
+    assert (speedup.num_pairs, speedup.judgement.num_pairs) == (10, 8)
+    assert speedup.interval == pytest.approx((2.0, 2.0))
+
+
+def test_keep_ratios_stand_at_their_layers():
+    layers = [1.0, 0.1, 1.0, 0.2, 1.0, 0.3, 1.0, 0.4]
+    keep = KeepRatios(prefill=layers, decode=[0.5] * 8, decode_any=[0.5] * 8)
+    row = row_of(summarise(replaced(make_quads(1), "threshold", keep_ratio=keep)), "threshold")
+    assert row.keep_ratios["prefill"] == pytest.approx({1: 0.1, 3: 0.2, 5: 0.3, 7: 0.4})
+    assert row.keep_ratios["decode"] == dict.fromkeys((1, 3, 5, 7), 0.5)
+    assert row_of(summarise(make_quads(1)), "dense").keep_ratios == {}
+
+
+def test_a_doubt_names_its_cells_unless_they_are_all_with_numbers():
+    records = make_quads(1, ("dense", "threshold", "masked"), (1024, 4096))
+    for index, record in enumerate(records):
+        if record.method == "masked" and record.point.workload["context"] == 4096:
+            records[index] = failed(record)
+        elif record.method != "dense" and record.point.workload["context"] == 1024:
+            records[index] = record.model_copy(update={"flags": [*record.flags, "busy"]})
+    notes = [(note.methods, note.cell_ids) for note in summarise(records).footnotes if note.text == "busy"]
+    assert notes == [(("threshold",), ("cell-1024-1",)), (("masked",), ())]
 
 
 def test_a_declared_identity_is_a_footnote_not_wrong():

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from modbench.analysis.pairs import ComparisonKey
-from modbench.analysis.verdict import Verdict, judge, judge_family, margin, undecided_cells
+from modbench.analysis.verdict import Verdict, judge, judge_family, margin, pairs_at_look, undecided_cells
 
 DELTA = 0.03
 TEN_PERCENT = math.log(1.1)
@@ -35,6 +35,30 @@ def test_an_interval_across_the_margin_goes_to_the_next_look_and_then_is_inconcl
     last = judge(around(0.025, 20, 0.1), DELTA)
     assert (last.verdict, last.is_final) == (Verdict.INCONCLUSIVE, True)
     assert "crosses the margin" in last.reason
+
+
+def test_a_lost_pair_does_not_leave_the_last_look_open():
+    values = around(0.03, 12, 0.02)
+    assert judge(values, DELTA, is_last_look=True).verdict is Verdict.INCONCLUSIVE
+    few = judge(values[:7], DELTA, is_last_look=True)
+    assert (few.verdict, few.interval, few.is_final) == (Verdict.INCONCLUSIVE, None, True)
+    assert judge(around(TEN_PERCENT, 12), DELTA, is_last_look=True).verdict is Verdict.SLOWER
+    judged = judge_family([values, values], DELTA, [True, False])
+    assert [item.verdict for item in judged] == [Verdict.INCONCLUSIVE, Verdict.UNDECIDED]
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "judged"), [(0, 0), (7, 7), (8, 8), (11, 8), (12, 12), (19, 12), (20, 20), (30, 20)]
+)
+def test_only_the_pairs_of_a_planned_look_are_judged(num_pairs, judged):
+    values = [float(index) for index in range(num_pairs)]
+    assert pairs_at_look(values) == values[:judged]
+    assert judge_family([values], DELTA)[0].num_pairs == judged
+
+
+def test_surplus_pairs_do_not_change_a_verdict():
+    slower = around(TEN_PERCENT, 8)
+    assert judge_family([slower + [-9.0] * 3], DELTA)[0].verdict is Verdict.SLOWER
 
 
 def test_inconclusive_says_how_many_pairs_it_would_take():
@@ -73,7 +97,7 @@ def test_of_many_comparisons_eight_pairs_are_too_few_and_twelve_enough():
     four = judge_family([around(TEN_PERCENT, 8)] * 4, DELTA)
     assert [item.verdict for item in four] == [Verdict.UNDECIDED] * 4
     assert "one of several" in four[0].reason
-    assert four[0].pairs_needed == 9  # 2 ** -9 <= 0.013 / 4 < 2 ** -8
+    assert four[0].pairs_needed == 12  # 2 ** -9 <= 0.013 / 4 < 2 ** -8, and the next look has 12
     assert [item.verdict for item in judge_family([around(-TEN_PERCENT, 12)] * 4, DELTA)] == [Verdict.FASTER] * 4
 
 
@@ -101,6 +125,14 @@ def test_a_cell_is_undecided_while_one_of_its_comparisons_is():
 def test_a_method_that_cannot_run_holds_nothing_up():
     assert undecided_cells(family_of(a=[around(TEN_PERCENT, 8), []])) == set()
     assert undecided_cells({}) == set()
+
+
+def test_what_further_launches_would_not_help_holds_nothing_up():
+    family = family_of(a=[around(0.03, 8, 0.02), around(0.03, 8, 0.02)], b=[around(0.03, 8, 0.02)])
+    assert undecided_cells(family) == {"a", "b"}
+    assert undecided_cells(family, {("a", "method-0")}) == {"a", "b"}
+    assert undecided_cells(family, {("a", "method-0"), ("a", "method-1")}) == {"b"}
+    assert undecided_cells(family, {("b", "dense")}) == {"a"}, "without its baseline a cell gains nothing"
 
 
 def test_after_the_last_look_nothing_is_gained_by_another():

@@ -155,7 +155,7 @@ def test_a_method_setting_changes_that_methods_identity_only(plan: Planner, over
 
 @pytest.mark.parametrize(
     "override",
-    ["model.dtype=bfloat16", "workload.seed=1", "workload.new_tokens=9", "measure.threads=2", "measure.attention=sdpa",
+    ["model.dtype=bfloat16", "workload.seed=1", "workload.new_tokens=11", "measure.threads=2", "measure.attention=sdpa",
      "model.preset=bench-8x512", "model.max_positions=4096", "workload.prompt={synthetic: true}"],
 )  # fmt: skip
 def test_what_changes_the_work_changes_every_identity(plan: Planner, override: str) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from modbench.presets import PRESETS, Geometry
+from modbench.presets import FAMILIES, PRESETS, Geometry
+from reference_impl import hf_families
 
 BYTES_BF16 = 2
 # preset: parameters in units of 1e9, KV KiB per token in bfloat16 (docs of the models, as in the platform notes)
@@ -47,3 +48,7 @@ def test_parameters_are_counted_piece_by_piece() -> None:
     # q 4x4, o 4x4, k and v 2x4 each, biases 4 + 2 + 2; mlp 3 x 4x6; two norms; final norm; two 10x4 embeddings
     assert geometry.num_parameters == (16 + 16 + 8 + 8 + 8) + 72 + 8 + 4 + 80
     assert geometry.model_copy(update={"tie_word_embeddings": True}).num_parameters == geometry.num_parameters - 40
+
+
+def test_families_are_those_that_can_be_converted() -> None:
+    assert tuple(hf_families.FAMILIES) == FAMILIES

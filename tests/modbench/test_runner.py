@@ -121,7 +121,7 @@ def test_a_failed_point_prunes_its_rest_and_larger_points_of_that_method_only(tm
     assert statuses[("threshold", 32)] == ["pruned", "pruned"]
     assert all(statuses[("dense", context)] == ["ok", "ok"] for context in (8, 16, 32))
     reasons = {record.error for record in runner.records.values() if record.status == "pruned"}
-    assert "the smaller point context=16 ended as oom in prefill" in reasons
+    assert "the smaller point (context 16) ended as oom in prefill" in reasons
 
 
 def test_resume_runs_what_is_missing_and_flags_torn_quads(tmp_path):

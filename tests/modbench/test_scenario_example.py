@@ -13,7 +13,7 @@ model: {preset: tiny, dtype: bfloat16}
 methods:
   dense:
   threshold: {threshold_p: 0.5, keep_ratio: 0.111}
-workload: {context: 64, batch: 1, new_tokens: 8, prompt: {synthetic: true}}
+workload: {context: 64, batch: 1, new_tokens: 10, prompt: {synthetic: true}}
 measure: {launches: 4}
 matrix:
   workload.context: [64, 128]

@@ -1,11 +1,12 @@
 """Expectations: the grammar, the names they may use, and where they apply."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from modbench.errors import ScenarioError
-from modbench.scenario import METRICS, Condition, load_scenario
+from modbench.scenario import METRICS, Condition, LoadedScenario, load_scenario
 from modbench.scenario.expectation import parse_expectation
 
 KINDS = {"dense": "dense", "threshold": "threshold", "p055": "threshold"}
@@ -70,18 +71,76 @@ def test_a_condition_on_something_unset_never_holds() -> None:
     assert Condition("workload.prompt.synthetic", "==", "true").holds(True)
 
 
-def test_an_expectation_applies_by_any_key_of_the_scenario(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(
-        "name: x\nmodel: {preset: tiny}\nmethods: {dense: {}, threshold: {keep_ratio: 0.2}}\n"
-        "workload: {context: 64, prompt: {synthetic: true}}\nmatrix: {workload.batch: [1, 8]}\nexpect:\n"
-        "- threshold.ttft_s < 5 @ workload.batch > 1 and model.preset == tiny\n"
-        "- threshold.ttft_s < 5 @ methods.threshold.keep_ratio == 0.2\n"
-        "- threshold.ttft_s < 5 @ workload.context >= 65\n"
-    )
-    loaded = load_scenario(path)
-    applies = [[expectation.applies_to(point) for point in loaded.points] for expectation in loaded.expectations]
-    assert applies == [[False, True], [True, True], [False, False]]
+SCENARIO = (
+    "name: x\nmodel: {preset: tiny}\nmethods: {dense: {}, threshold: {keep_ratio: 0.2}}\n"
+    "workload: {context: 64, prompt: {synthetic: true}}\nmatrix: {workload.batch: [1, 8]}\nexpect:\n"
+)
+
+
+def load_with(folder: Path, condition: str, overrides: tuple[str, ...] = (), measure: str = "") -> LoadedScenario:
+    path = folder / "x.yaml"
+    path.write_text(f"{SCENARIO}- threshold.ttft_s < 5 @ {condition}\n{measure}")
+    return load_scenario(path, overrides)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "workload.batch > 1 and model.preset == tiny",
+        "methods.threshold.keep_ratio == 0.2",
+        "model.geometry.hidden_size == 128",
+        "model.weights == random",
+        "measure.device == cpu",
+        "measure.device == cuda",
+        "measure.threads == 1",
+    ],
+)
+def test_a_condition_may_be_on_any_key_that_is_recorded(tmp_path: Path, condition: str) -> None:
+    assert load_with(tmp_path, condition).expectations
+
+
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        ("workload.context >= 65 and workload.batch == 8", "workload.context >= 65"),
+        ("workload.batch == 8 and workload.batch < 8", "workload.batch == 8 and workload.batch < 8"),
+        ("measure.device == auto", "measure.device == auto"),
+        ("model.weights == checkpoint", "model.weights == checkpoint"),
+        ("model.geometry.hidden_size == 129", "model.geometry.hidden_size == 129"),
+        ("methods.threshold.keep_ratio == 0.25", "methods.threshold.keep_ratio == 0.25"),
+        ("model.path == somewhere", "model.path == somewhere"),
+    ],
+)
+def test_conditions_that_no_cell_can_fulfil_are_an_error_at_load(tmp_path: Path, condition: str, named: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(f"no cell of the matrix has {named}; expected conditions")):
+        load_with(tmp_path, condition)
+
+
+def test_a_device_that_is_named_is_the_only_one_measured(tmp_path: Path) -> None:
+    assert load_with(tmp_path, "measure.device == cuda", measure="measure: {device: 'cuda:1'}")
+    with pytest.raises(ScenarioError, match=r"no cell of the matrix has measure\.device == cpu"):
+        load_with(tmp_path, "measure.device == cpu", measure="measure: {device: 'cuda:1'}")
+
+
+def test_overrides_may_leave_an_expectation_without_a_cell(tmp_path: Path) -> None:
+    assert load_with(tmp_path, "workload.batch == 8", ("workload.batch=1",)).expectations
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("measure.samples >= 3", "expected one of measure.device"),
+        ("methods.threshold.routed_layers == interleaved", "is not recorded as it is written"),
+        ("workload.prompt.synthetic == true", "is not recorded as it is written"),
+        ("workload.prompt == true", "is not recorded as it is written"),
+        ("name == x", "is no part of the work; expected a key under model, methods, workload, measure"),
+        ("question == x", "is no part of the work"),
+        ("matrix == 3", "is no part of the work"),
+    ],
+)
+def test_conditions_on_what_records_do_not_carry_are_refused(condition: str, reason: str) -> None:
+    with pytest.raises(ScenarioError, match=reason):
+        parse_expectation(f"threshold.ttft_s < 5 @ {condition}", KINDS)
 
 
 def test_every_metric_has_a_unit_that_its_name_agrees_with() -> None:

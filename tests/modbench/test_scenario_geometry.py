@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modbench.errors import ScenarioError
+from modbench.scenario import load_scenario
 from tests.modbench.test_scenario_example import changed, errors, load
 
 CONFIG: dict[str, Any] = {
@@ -38,7 +41,14 @@ def test_a_model_folder_gives_its_geometry(tmp_path: Path) -> None:
     assert (geometry.num_hidden_layers, geometry.kv_heads, geometry.size_per_head) == (2, 2, 16)
     assert geometry.rope_theta == 5e5, "transformers 5 keeps it under rope_parameters"
     assert geometry.attention_bias, "qwen2 has biases without saying so"
-    assert point.config_sha256 == hashlib.sha256(json.dumps(CONFIG).encode()).hexdigest()
+    assert point.folder_sha256 is not None
+
+
+def test_a_folders_hash_covers_its_config_and_its_weights(tmp_path: Path) -> None:
+    text = model_folder(tmp_path, CONFIG)
+    first = load(tmp_path, text).points[0].folder_sha256
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"other")
+    assert load(tmp_path, text).points[0].folder_sha256 != first
 
 
 def test_rope_theta_is_also_read_from_the_top_of_a_config(tmp_path: Path) -> None:
@@ -59,6 +69,22 @@ BAD_CONFIGS = {
     "key/value heads": (
         CONFIG | {"num_key_value_heads": 3},
         "got 4 attention heads with 3 key/value heads; expected a multiple",
+    ),
+    "too many layers": (
+        CONFIG | {"num_hidden_layers": 10**12},
+        "config.json in 'FOLDER/model': num_hidden_layers: got 1000000000000; expected an integer >= 1 and <= 10000",
+    ),
+    "another family": (
+        CONFIG | {"model_type": "gpt2"},
+        "config.json in 'FOLDER/model': model_type: got 'gpt2'; expected one of llama, qwen2, qwen3",
+    ),
+    "a family misspelt": (
+        CONFIG | {"model_type": "qwen22"},
+        "config.json in 'FOLDER/model': model_type: got 'qwen22'; expected one of llama, qwen2, qwen3; did you mean qwen2",
+    ),
+    "no family": (
+        {key: value for key, value in CONFIG.items() if key != "model_type"},
+        "config.json in 'FOLDER/model' has no model_type",
     ),
     "odd head size": (CONFIG | {"head_dim": 15}, "got a head size of 15; expected an even one"),
 }  # fmt: skip
@@ -100,6 +126,7 @@ def test_a_checkpoint_with_too_few_positions_is_not_told_to_raise_them(tmp_path:
 def test_byte_prompts_need_a_vocabulary_or_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "prose.txt").write_text("prose")
     text = model_folder(tmp_path, CONFIG | {"vocab_size": 200}).replace("synthetic: true", "text: prose.txt")
+    text = text.replace("path: model", "path: model, weights: random")
     assert errors(tmp_path, text)[0].startswith(
         "x.yaml:6: workload.prompt: got a vocabulary of 200 without a tokenizer; expected at least 256"
     )
@@ -122,3 +149,35 @@ def test_a_prompt_is_text(tmp_path: Path, content: bytes, reason: str) -> None:
     lines = errors(tmp_path, changed("synthetic: true", "text: p.txt"))
     assert len(lines) == 1
     assert reason in lines[0]
+
+
+def test_a_checkpoint_without_a_tokenizer_cannot_read_text(tmp_path: Path) -> None:
+    (tmp_path / "prose.txt").write_text("prose")
+    text = model_folder(tmp_path, CONFIG).replace("synthetic: true", "text: prose.txt")
+    assert errors(tmp_path, text) == [
+        "x.yaml:6: workload.prompt: got a checkpoint without tokenizer.json; expected one, or prompt: {synthetic: true}"
+    ]
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    assert load(tmp_path, text).points
+
+
+def irregular(path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop"])
+def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
+    irregular(tmp_path / "s.yaml", kind)
+    with pytest.raises(ScenarioError, match=r"s\.yaml: is not a regular file; expected a scenario file"):
+        load_scenario(tmp_path / "s.yaml")
+    irregular(tmp_path / "p.txt", kind)
+    assert "which is not a regular file" in errors(tmp_path, changed("synthetic: true", "text: p.txt"))[0]
+    text = model_folder(tmp_path, CONFIG, weights=False)
+    irregular(tmp_path / "model" / "model.safetensors", kind)
+    assert "whose model.safetensors is not a regular file" in errors(tmp_path, text)[0]
+    (tmp_path / "model" / "config.json").unlink()
+    irregular(tmp_path / "model" / "config.json", kind)
+    assert "whose config.json is not a regular file" in errors(tmp_path, text)[0]

@@ -8,7 +8,7 @@ from tests.modbench.test_scenario_example import changed, errors
 
 CHANGES = {
     "number too small": (
-        "new_tokens: 8", "new_tokens: 1",
+        "new_tokens: 10", "new_tokens: 1",
         "x.yaml:6: workload.new_tokens: got 1; expected an integer >= 2",
     ),
     "text for a number": (
@@ -41,7 +41,7 @@ CHANGES = {
     "unknown section": ("measure:", "mesure:", "x.yaml:7: mesure: unknown key; did you mean measure?"),
     "missing key": ("context: 64, ", "", "x.yaml:6: workload.context: missing; expected an integer >= 1"),
     "missing section": (
-        "workload: {context: 64, batch: 1, new_tokens: 8, prompt: {synthetic: true}}\n", "",
+        "workload: {context: 64, batch: 1, new_tokens: 10, prompt: {synthetic: true}}\n", "",
         "x.yaml:1: workload: missing; expected a mapping with keys among context, batch, new_tokens, prompt, seed",
     ),
     "not one of": (
@@ -154,8 +154,8 @@ CHANGES = {
     ),
     "context beyond positions": (
         "[64, 128]", "[64, 65536]",
-        "x.yaml:9: matrix.workload.context[1]: got 65536 with 8 new tokens; expected at most 65536 positions in all; "
-        "set model.max_positions: 65544, or lower the context",
+        "x.yaml:9: matrix.workload.context[1]: got 65536 with 10 new tokens; expected at most 65536 positions in all; "
+        "set model.max_positions: 65546, or lower the context",
     ),
     "expectation syntax": (
         ">= 1.75", "at least 2",
@@ -164,6 +164,52 @@ CHANGES = {
     "expectation is no text": (
         '["threshold.kv_cache_reduction >= 1.75"]', "[3]",
         "x.yaml:13: expect[0]: got 3; expected text",
+    ),
+    "expectation of no cell": (
+        "kv_cache_reduction >= 1.75", "ttft_s < 5 @ workload.context >= 99999 and workload.batch == 1",
+        "x.yaml:13: expect[0]: got 'threshold.ttft_s < 5 @ workload.context >= 99999 and wor...: "
+        "no cell of the matrix has workload.context >= 99999; expected conditions that hold at one cell or more",
+    ),
+    "too long a time limit": (
+        "launches: 4", "timeout_s: 604801",
+        "x.yaml:7: measure.timeout_s: got 604801; expected a number > 0 and <= 604800",
+    ),
+    "too many launches": ("launches: 4", "launches: 10001", 'x.yaml:7: measure.launches: got 10001; expected "auto" (the'),
+    "too many warm-ups": ("launches: 4", "warmup: 10001", 'x.yaml:7: measure.warmup: got 10001; expected "auto" (until'),
+    "too many samples": (
+        "launches: 4", "samples: 10001", "x.yaml:7: measure.samples: got 10001; expected an integer >= 1 and <= 10000",
+    ),
+    "too many threads": (
+        "launches: 4", "threads: 1025", "x.yaml:7: measure.threads: got 1025; expected an integer >= 1 and <= 1024",
+    ),
+    "too many positions": (
+        "preset: tiny", "preset: tiny, max_positions: 2147483649",
+        "x.yaml:2: model.max_positions: got 2147483649; expected an integer >= 1 and <= 2147483648",
+    ),
+    "too many layers": (
+        "preset: tiny", "geometry: {num_hidden_layers: 10001, hidden_size: 8, intermediate_size: 8, "
+        "num_attention_heads: 2, vocab_size: 9}",
+        "x.yaml:2: model.geometry.num_hidden_layers: got 10001; expected an integer >= 1 and <= 10000",
+    ),
+    "too large a vocabulary": (
+        "preset: tiny", "geometry: {num_hidden_layers: 1, hidden_size: 8, intermediate_size: 8, "
+        "num_attention_heads: 2, vocab_size: 16777217}",
+        "x.yaml:2: model.geometry.vocab_size: got 16777217; expected an integer >= 1 and <= 16777216",
+    ),
+    "family": (
+        "preset: tiny", "geometry: {model_type: lama, num_hidden_layers: 1, hidden_size: 8, intermediate_size: 8, "
+        "num_attention_heads: 2, vocab_size: 9}",
+        "x.yaml:2: model.geometry.model_type: got 'lama'; expected one of llama, qwen2, qwen3; did you mean llama?",
+    ),
+    "keep ratio of too few tokens": (
+        "keep_ratio: 0.111", "keep_ratio: 0.05",
+        "x.yaml:6: workload.new_tokens: got 10, so 9 decoded tokens, of which no whole number is near "
+        "methods.threshold.keep_ratio 0.05; expected more; set workload.new_tokens: 18 (cell",
+    ),
+    "capacity of too few tokens": (
+        "  dense:\n", "  dense:\n  topk: {capacity: 0.3}\n",
+        "x.yaml:7: workload.new_tokens: got 10, so 9 decoded tokens, of which no whole number is near "
+        "methods.topk.capacity 0.3; expected more; set workload.new_tokens: 11 (cell",
     ),
     "missing prompt": (
         "synthetic: true", "text: none.txt", "x.yaml:6: workload.prompt.text: got 'FOLDER/none.txt', which does not exist",
@@ -214,7 +260,7 @@ def test_a_problem_of_some_cells_names_the_first(tmp_path: Path) -> None:
     text = changed("workload.context: [64, 128]", "model.max_positions: [80, 50, 60]")
     lines = errors(tmp_path, text)
     assert len(lines) == 2, "one line per limit, not per cell"
-    assert lines[0].startswith("x.yaml:6: workload.context: got 64 with 8 new tokens; expected at most 50 positions")
+    assert lines[0].startswith("x.yaml:6: workload.context: got 64 with 10 new tokens; expected at most 50 positions")
     assert lines[0].endswith("(cell model.max_positions=50, workload.batch=1)")
 
 

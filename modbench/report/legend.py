@@ -1,0 +1,29 @@
+"""How to read the tables, in sentences: the same for every renderer, a shorter choice of them for a terminal."""
+
+from modbench.analysis.rows import Summary
+from modbench.analysis.statistics import MIN_COVERAGE, MIN_PAIRS
+from modbench.units import format_percent
+
+
+def legend(summary: Summary) -> list[str]:
+    """Every column and word, one sentence each."""
+    return [
+        "TTFT, TPOT: the 25th percentile of a launch's samples, then the median of the launches.",
+        *short_legend(summary),
+        "Ideal: what a perfect implementation of the measured keep ratios would reach on this device, with the savings "
+        "that the method means to make; (reached): the share of it that was measured.",
+        "Kept: share of tokens kept at routed layers.",
+        "KV reduction, Peak reduction: dense bytes / method bytes. "
+        "KV / formula: bytes found / bytes expected from the stored tokens.",
+    ]
+
+
+def short_legend(summary: Summary) -> list[str]:
+    """What the figures and verdicts of the main tables mean."""
+    return [
+        "±: half the range of the launches.",
+        "Speed-up: dense time / method time over pairs of launches; [exact interval] from "
+        f"{MIN_PAIRS} pairs on, coverage at least {100 * MIN_COVERAGE:g} %.",
+        f"Verdict at a margin δ of {format_percent(summary.tolerance)} in time: slower, faster (the interval is wholly "
+        "beyond δ), same (wholly within), open (more pairs could decide), inconclusive (the last look did not).",
+    ]
