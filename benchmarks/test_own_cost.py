@@ -18,7 +18,7 @@ from modbench.report.document import Document
 from modbench.report.write import write_report
 
 PROJECT = Path(__file__).resolve().parents[1]
-PUBLISHED = PROJECT / "reports" / "published" / "quickstart-cpu"
+PUBLISHED = PROJECT / "reports" / "published" / "quickstart-epyc"
 NUM_RECORDS = 1000
 
 

@@ -57,16 +57,18 @@ class Runner:
             self.loaded, self.folder.run_id, self._probe(first.model.dtype, first.measure.threads).device_kind
         )
         claim_work(self.folder, plan.work_id)
+        self._note_failures_on_disk(plan)
+        for index in range(len(plan.cells)):  # all guards first, so that none stands between two launches
+            for spec in plan.quads(index, 0, 1):
+                if spec.launch_id not in self.records:
+                    self._guard(spec)
+        self._run_looks(plan)
+
+    def _note_failures_on_disk(self, plan: Plan) -> None:
         for index, cell in enumerate(plan.cells):
             for record in self.records.values():
                 if record.point.cell_id == cell.cell_id and record.status in STOPS_SERIES:
                     self._note_failure(plan, index, record)
-            for spec in plan.quads(
-                index, 0, 1
-            ):  # before the first launch, so that no guard stands between two launches
-                if spec.launch_id not in self.records:
-                    self._guard(spec)
-        self._run_looks(plan)
 
     def _run_looks(self, plan: Plan) -> None:
         """The quads of every cell, look by look; a cell whose comparisons are all decided gets no further look."""
