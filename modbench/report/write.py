@@ -1,4 +1,4 @@
-"""Writes a document into a folder: `report.md`, `report.html`, and `plots/` as SVG and PNG."""
+"""Writes a document into a folder: `report.md`, `report.html`, `summary.csv`, and `plots/` as SVG and PNG."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from modbench.report.document import Document
 from modbench.report.html import render_html
 from modbench.report.markdown import render_markdown
 from modbench.report.plots import draw_plots
+from modbench.report.table_csv import render_csv
 
 PLOTS_FOLDER = "plots"
 
@@ -22,6 +23,7 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     files: dict[Path, bytes] = {
         folder / "report.md": render_markdown(document, links).encode(),
         folder / "report.html": render_html(document, plots).encode(),
+        folder / "summary.csv": render_csv(document.summary).encode(),
     }
     for plot in plots:
         files[folder / PLOTS_FOLDER / f"{plot.name}.svg"] = plot.standalone_svg.encode()

@@ -1,0 +1,40 @@
+"""A summary as one flat table for spreadsheets and notebooks: a row per cell and method, base units, empty where unknown.
+
+In: a `Summary`. Out: CSV text. pandas is imported when the table is made.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from modbench.analysis.rows import CellSummary, MethodRow, Summary
+from modbench.report.escaping import one_line
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet would run such a text
+
+
+def summary_frame(summary: Summary) -> "pandas.DataFrame":
+    """One row per cell and method: axes, method, launches, every metric of the scenario's `METRICS`, failed identities."""
+    import pandas
+
+    return pandas.DataFrame([_columns(cell, row) for cell in summary.cells for row in cell.rows])
+
+
+def render_csv(summary: Summary) -> str:
+    """The frame as CSV with a header line; numbers keep their full precision."""
+    return summary_frame(summary).to_csv(index=False, lineterminator="\n")
+
+
+def _columns(cell: CellSummary, row: MethodRow) -> dict[str, Any]:
+    axes = {
+        one_line(key): value if isinstance(value, int | float) else _text(value) for key, value in cell.axes.items()
+    }
+    facts = {"context": cell.workload.get("context"), "batch": cell.workload.get("batch"), "method": _text(row.method)}
+    state = {"num_launches": row.num_launches, "failed_identities": _text("; ".join(row.failed_identities))}
+    return {**axes, **facts, **state, **row.values}
+
+
+def _text(value: Any) -> str:
+    text = one_line(value)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
