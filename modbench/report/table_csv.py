@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modbench.analysis.rows import CellSummary, MethodRow, Summary
 from modbench.report.escaping import one_line
+from modbench.scenario import METRICS
 
 if TYPE_CHECKING:
     import pandas
@@ -18,7 +19,8 @@ def summary_frame(summary: Summary) -> "pandas.DataFrame":
     """One row per cell and method: axes, method, launches, every metric of the scenario's `METRICS`, failed identities."""
     import pandas
 
-    return pandas.DataFrame([_columns(cell, row) for cell in summary.cells for row in cell.rows])
+    rows = [_columns(cell, row) for cell in summary.cells for row in cell.rows]
+    return pandas.DataFrame(rows, columns=None if rows else ["method", *METRICS])
 
 
 def render_csv(summary: Summary) -> str:

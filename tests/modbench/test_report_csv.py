@@ -25,6 +25,11 @@ def test_every_metric_is_a_column_and_every_method_a_row():
     assert list(frame["ttft_s"]) == pytest.approx(expected, rel=1e-12)
 
 
+def test_nothing_measured_is_a_header_alone():
+    assert render_csv(summarise([])).startswith("method,")
+    assert render_csv(summarise([])).count("\n") == 1
+
+
 def test_what_is_unknown_is_empty_not_zero():
     frame = frame_of([failed(r) if r.method == "threshold" else r for r in make_quads(1)])
     row = frame[frame["method"] == "threshold"].iloc[0]
