@@ -21,15 +21,26 @@ RUN_FILE = "run.json"
 SCENARIO_FILE = "scenario.yaml"
 LOG_FILE = "worker.log"
 DEFAULT_ROOT = Path("reports")
+REQUIRED_FACTS = ("run_id", "name", "question", "methods", "expect", "overrides", "command")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`path`, and the `run_id` that every launch id of this run begins with."""
+    """`path`; `run_id`, which every launch id of this run begins with; `facts` of `run.json` and the scenario's text."""
 
     path: Path
-    run_id: str
-    command: str
+    facts: dict[str, Any]
+    scenario_text: str
+
+    @property
+    def run_id(self) -> str:
+        """The same for all tries at this run."""
+        return self.facts["run_id"]
+
+    @property
+    def command(self) -> str:
+        """What the run was started with."""
+        return self.facts["command"]
 
     @property
     def records_path(self) -> Path:
@@ -65,31 +76,27 @@ def open_run_folder(loaded: LoadedScenario, output: Path | None, is_resumed: boo
         "methods": {label: settings.method for label, settings in loaded.scenario.methods.items()},
         "expect": loaded.scenario.expect,
         "overrides": list(loaded.overrides),
-        "command": command,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": earlier.get("command", command),
+        "started": earlier.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
     }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / SCENARIO_FILE).write_text(loaded.text)
-        _write_run_file(output, facts)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another --output") from error
-    return RunFolder(output, earlier["run_id"], command)
+    folder = RunFolder(output, facts, loaded.text)
+    if not is_resumed:
+        _write(folder, facts)
+    return folder
 
 
 def claim_work(folder: RunFolder, work_id: str) -> None:
-    """Note which work this folder is for; refuse to mix other work into it.
+    """Note which work this folder is for, and today's scenario; other work is refused and leaves the folder as it was.
 
     Raises:
-        OutputError: the run was started with other points, methods, samples or warm-up.
+        OutputError: the run was started with other points, methods, samples or warm-up, or it cannot be written.
     """
-    facts = read_run_file(folder.path)
-    if facts.get("work_id") not in (None, work_id):
+    if folder.facts["work_id"] not in (None, work_id):
         raise OutputError(
             f"{folder.path}: the scenario's points, methods, samples or warm-up changed since this run was started; "
             "undo the change, or start a new run with another --output"
         )
-    _write_run_file(folder.path, {**facts, "work_id": work_id})
+    _write(folder, {**folder.facts, "work_id": work_id})
 
 
 @contextmanager
@@ -139,11 +146,17 @@ def read_run_file(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("run_id"), str):
-        raise OutputError(f"{path}: it has no run_id; start a new run with another --output")
+    missing = [key for key in REQUIRED_FACTS if not isinstance(facts, dict) or key not in facts]
+    if missing:
+        raise OutputError(f"{path}: it has no {missing[0]}; start a new run with another --output")
     return facts
 
 
-def _write_run_file(folder: Path, facts: dict[str, Any]) -> None:
-    """Rewrite in place, so that a lock on the open file holds."""
-    (folder / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+def _write(folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Write scenario and facts; `run.json` is rewritten in place, so that a lock on the open file holds."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / SCENARIO_FILE).write_text(folder.scenario_text)
+        (folder.path / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{folder.path}: cannot be written ({error.strerror}); choose another --output") from error

@@ -61,11 +61,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def probe(job: Job) -> Probe:
-    """Describe the device; its ceilings are measured once per machine, dtype and thread count."""
+    """Describe the device; its ceilings are measured once per machine, torch version, dtype and thread count."""
     device = resolve_device(job.device)
     environment = describe_environment(device)
-    key = {"fingerprint": environment["machine"]["fingerprint"], "dtype": job.dtype, "threads": job.threads}
-    key["torch"] = environment["versions"]["torch"]
+    machine, versions = environment["machine"], environment["versions"]
+    key = [machine["fingerprint"], versions["torch"], job.dtype, job.threads]
     ceilings = machine_cache.load("ceilings", key)
     if ceilings is None:
         ceilings = measure_ceilings(device, getattr(torch, job.dtype))

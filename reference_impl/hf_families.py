@@ -1,7 +1,7 @@
 """The only file that names Hugging Face internals: which families can be converted, and how their layers are laid out.
 
-In: a stock model. Out: its `Family`: the routed layer class and the MoDified model class.
-Adding a family with the same layout (norm, attention, add; norm, MLP, add) is two classes and one line of `FAMILIES`.
+In: a stock model. Out: its `Family`: the stock and the MoDified model class. Importing this registers the latter with Auto classes.
+A family with the same layout (norm, attention, add; norm, MLP, add) is three small classes and one line of `FAMILIES`.
 """
 
 from dataclasses import dataclass
@@ -104,18 +104,16 @@ class ModQwen3ForCausalLM(ModModel, Qwen3ForCausalLM):
 
 @dataclass(frozen=True)
 class Family:
-    """A supported architecture: stock classes and the routed ones that replace them."""
+    """A supported architecture: the stock model class and the MoDified one, which names its layer and config classes."""
 
     model: type[PreTrainedModel]
     mod_model: type[PreTrainedModel]
-    layer: type[nn.Module]
-    mod_layer: type[RoutedLayer]
 
 
 FAMILIES = {
-    "llama": Family(LlamaForCausalLM, ModLlamaForCausalLM, LlamaDecoderLayer, ModLlamaDecoderLayer),
-    "qwen2": Family(Qwen2ForCausalLM, ModQwen2ForCausalLM, Qwen2DecoderLayer, ModQwen2DecoderLayer),
-    "qwen3": Family(Qwen3ForCausalLM, ModQwen3ForCausalLM, Qwen3DecoderLayer, ModQwen3DecoderLayer),
+    "llama": Family(LlamaForCausalLM, ModLlamaForCausalLM),
+    "qwen2": Family(Qwen2ForCausalLM, ModQwen2ForCausalLM),
+    "qwen3": Family(Qwen3ForCausalLM, ModQwen3ForCausalLM),
 }
 
 

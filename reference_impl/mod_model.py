@@ -19,16 +19,16 @@ MODEL_TYPE_PREFIX = "mod_"
 
 
 class ModModel:
-    """Mixin before a stock `...ForCausalLM` class; `convert` swaps it in. The family sets the two classes."""
+    """Mixin before a stock `...ForCausalLM` class; `convert` swaps it in. The family sets `mod_config_class` and
+    `mod_layer_class`."""
 
     routing: Routing
     routed_layers: tuple[int, ...]
     config: Any
     mod_config_class: ClassVar[type]
     mod_layer_class: ClassVar[type[RoutedLayer]]
-    _keep_in_fp32_modules_strict: ClassVar[Any] = {
-        "router"
-    }  # a threshold is decided in float32 whatever the model's dtype
+    # a threshold is decided in float32, whatever the model's dtype
+    _keep_in_fp32_modules_strict: ClassVar[Any] = {"router"}
 
     def __init__(self, config: Any) -> None:
         """As the stock model, then routed as the checkpoint's `modification` says."""

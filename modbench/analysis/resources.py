@@ -1,8 +1,6 @@
-"""What a method's launches kept and occupied: keep ratios, KV-cache and peak memory, and the ideal that follows from
-them.
+"""What a method's launches kept and occupied: keep ratios, KV-cache and peak memory, and the ideal that follows.
 
-In: the `ok` records of one method at one cell (and of the baseline there). Out: values by metric name, None where
-unknown.
+In: the `ok` records of one method at one cell (and of the baseline there). Out: values by metric name, None where unknown.
 """
 
 from collections.abc import Sequence

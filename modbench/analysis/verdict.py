@@ -1,5 +1,4 @@
-"""Slower, faster, the same, or not known yet: the rule of `docs/measuring.md`, section 3, for one comparison and for
-many.
+"""Slower, faster, the same, or not known yet: the rule of `docs/measuring.md`, section 3, for one comparison or many.
 
 In: ln ratios of pairs (above 0 = slower than the other side). Out: a `Judgement` per comparison.
 """

@@ -225,8 +225,10 @@ def test_a_failure_on_disk_prunes_larger_points_after_resume(tmp_path):
 def test_resume_refuses_other_work(tmp_path, old, new):
     text = SCENARIO.replace("launches: auto", "launches: 1")
     make_runner(tmp_path, ScriptedExecutor(), text).run()
+    before = {name: (tmp_path / "out" / name).read_text() for name in ("run.json", "scenario.yaml", "records.jsonl")}
     with pytest.raises(OutputError, match="changed since this run was started"):
         make_runner(tmp_path, ScriptedExecutor(), text.replace(old, new), is_resumed=True).run()
+    assert {name: (tmp_path / "out" / name).read_text() for name in before} == before, "a refused try changes nothing"
 
 
 def test_resume_takes_the_expectations_of_today(tmp_path):
