@@ -209,7 +209,7 @@ def _until(attention_mask: Tensor | None, end: int) -> Tensor | None:
 
 def _joined(decisions: list[Decision]) -> Decision:
     """Decisions of consecutive forwards as those of one."""
-    keeps, gates = zip(*decisions, strict=True)
+    keeps, gates = [each.keep_BT for each in decisions], [each.gate_BT for each in decisions]
     return Decision(torch.cat(keeps, dim=1), torch.cat(gates, dim=1))
 
 

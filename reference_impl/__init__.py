@@ -5,7 +5,8 @@ from reference_impl.config import ModConfig
 from reference_impl.convert import convert, load
 from reference_impl.errors import ModConfigError, RoutingError, UnsupportedModelError
 from reference_impl.kv_cache import ModCache, kv_cache_bytes
-from reference_impl.routing import Decision
+from reference_impl.objective import load_reducing
+from reference_impl.routing import Decision, RoutingReport
 
 __all__ = [
     "Decision",
@@ -13,9 +14,11 @@ __all__ = [
     "ModConfig",
     "ModConfigError",
     "RoutingError",
+    "RoutingReport",
     "UnsupportedModelError",
     "calibrate",
     "convert",
     "kv_cache_bytes",
     "load",
+    "load_reducing",
 ]

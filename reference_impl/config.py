@@ -3,6 +3,7 @@
 In: keyword arguments, or the dict of a checkpoint. Out: a frozen, validated object.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from reference_impl.errors import ModConfigError
 
 OPERATORS = ("threshold", "topk", "masked", "kv_only")
 GATES = ("shared", "unit")
+OBJECTIVES = ("load_reducing", "none")
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,16 @@ class ModConfig:
             that decide as `threshold` does but save no work, or only KV memory (our choice).
         threshold_p: gate value in [0, 1) at which a token is kept. Source: 0.5 in secondary reports of the paper.
         capacity: share in (0, 1] kept by `topk`; k = ceil(capacity * tokens) per sequence.
-        routed_layers: `interleaved` (every other layer, the second one first: secondary reports of the paper) or indices.
+        routed_layers: `interleaved` (every other layer, the second one first: secondary reports of the paper), indices, or the
+            share of the layers in (0, 1], spread evenly with the first ones dense (our choice; 0.5 is `interleaved` where the
+            number of layers is even).
         gate: `shared` multiplies the outputs of attention and MLP by the same gate before each residual add (secondary
             reports of the paper); `unit` leaves them as they are (our choice, for exactness tests).
         router_bias: initial router bias in logits. Source: our choice; 2.0 puts gates near 0.88, so conversion starts near
             the dense model, keeping nearly every token.
         router_std: standard deviation of the initial router weights, times 1/sqrt(hidden size). Source: our choice.
+        objective: what training adds to the language-model loss: `load_reducing` (the paper's, see objective.py) or `none`.
+        objective_alpha: factor of the objective, >= 0. Source: 0.01 in secondary reports of the paper.
 
     Raises:
         ModConfigError: a value is out of its range.
@@ -37,29 +43,31 @@ class ModConfig:
     operator: Literal["threshold", "topk", "masked", "kv_only"] = "threshold"
     threshold_p: float = 0.5
     capacity: float = 0.125
-    routed_layers: Literal["interleaved"] | tuple[int, ...] = "interleaved"
+    routed_layers: Literal["interleaved"] | tuple[int, ...] | float = "interleaved"
     gate: Literal["shared", "unit"] = "shared"
     router_bias: float = 2.0
     router_std: float = 1.0
+    objective: Literal["load_reducing", "none"] = "load_reducing"
+    objective_alpha: float = 0.01
 
     def __post_init__(self) -> None:
         if self.operator not in OPERATORS:
             raise ModConfigError(f"operator: got {self.operator!r}; expected one of {', '.join(OPERATORS)}")
         if self.gate not in GATES:
             raise ModConfigError(f"gate: got {self.gate!r}; expected one of {', '.join(GATES)}")
+        if self.objective not in OBJECTIVES:
+            raise ModConfigError(f"objective: got {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
         if not 0 <= self.threshold_p < 1:
             raise ModConfigError(f"threshold_p: got {self.threshold_p}; expected a number in [0, 1)")
         if not 0 < self.capacity <= 1:
             raise ModConfigError(f"capacity: got {self.capacity}; expected a number in (0, 1]")
-        if not self.router_std >= 0:
-            raise ModConfigError(f"router_std: got {self.router_std}; expected a number >= 0")
-        if self.routed_layers != "interleaved":
-            layers = tuple(sorted(self.routed_layers))
-            if not layers or len(set(layers)) != len(layers) or layers[0] < 0:
-                raise ModConfigError(
-                    f"routed_layers: got {self.routed_layers!r}; expected 'interleaved' or distinct layer indices >= 0"
-                )
-            object.__setattr__(self, "routed_layers", layers)
+        if not 0 <= self.router_std < math.inf:
+            raise ModConfigError(f"router_std: got {self.router_std}; expected a finite number >= 0")
+        if not math.isfinite(self.router_bias):
+            raise ModConfigError(f"router_bias: got {self.router_bias}; expected a finite number")
+        if not 0 <= self.objective_alpha < math.inf:
+            raise ModConfigError(f"objective_alpha: got {self.objective_alpha}; expected a finite number >= 0")
+        object.__setattr__(self, "routed_layers", _checked_layers(self.routed_layers))
 
     def resolve_layers(self, num_layers: int) -> tuple[int, ...]:
         """Indices of the routed layers of a model with `num_layers` layers, ascending.
@@ -67,11 +75,14 @@ class ModConfig:
         Raises:
             ModConfigError: an index is beyond the model, or a one-layer model has no layer to interleave.
         """
-        if self.routed_layers == "interleaved":
+        if isinstance(self.routed_layers, str):
             layers = tuple(range(1, num_layers, 2))
             if not layers:
                 raise ModConfigError(f"routed_layers: interleaved needs at least 2 layers; the model has {num_layers}")
             return layers
+        if isinstance(self.routed_layers, float):
+            num_routed = max(1, round(self.routed_layers * num_layers))
+            return tuple((count + 1) * num_layers // num_routed - 1 for count in range(num_routed))
         if self.routed_layers[-1] >= num_layers:
             raise ModConfigError(f"routed_layers: got {self.routed_layers[-1]}; expected 0 to {num_layers - 1}")
         return self.routed_layers
@@ -91,7 +102,22 @@ class ModConfig:
         unknown = sorted(set(settings) - known)
         if unknown:
             raise ModConfigError(f"{unknown[0]}: unknown setting; expected some of {', '.join(sorted(known))}")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-        }
-        return cls(**values)
+        return cls(**settings)
+
+
+def _checked_layers(given: Any) -> "Literal['interleaved'] | tuple[int, ...] | float":
+    """The setting in its stored form: indices ascending, a share as float."""
+    expected = "expected 'interleaved', distinct layer indices >= 0, or a share in (0, 1]"
+    if given == "interleaved":
+        return "interleaved"
+    if isinstance(given, float):
+        if not 0 < given <= 1:
+            raise ModConfigError(f"routed_layers: got {given}; {expected}")
+        return given
+    is_list = isinstance(given, list | tuple | range)
+    if not is_list or not all(isinstance(index, int) and not isinstance(index, bool) for index in given):
+        raise ModConfigError(f"routed_layers: got {given!r}; {expected}")
+    layers = tuple(sorted(given))
+    if not layers or len(set(layers)) != len(layers) or layers[0] < 0:
+        raise ModConfigError(f"routed_layers: got {given!r}; {expected}")
+    return layers

@@ -12,8 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from reference_impl.attention import resolve_backend
 from reference_impl.config import ModConfig
-from reference_impl.errors import UnsupportedModelError
-from reference_impl.executions import EXECUTIONS
+from reference_impl.errors import ModConfigError, UnsupportedModelError
 from reference_impl.hf_families import FAMILIES, decoder_layers, family_of
 from reference_impl.mod_layer import RoutedLayer
 from reference_impl.mod_model import MODEL_TYPE_PREFIX, ModModel
@@ -21,13 +20,17 @@ from reference_impl.ragged_attention import VARLEN_ATTENTION
 
 
 def routed_attention(model: PreTrainedModel) -> str:
-    """The attention that the routed layers of a converted model really use: a varlen backend, or sdpa for `masked`."""
-    layer = next(layer for layer in decoder_layers(model) if isinstance(layer, RoutedLayer))
-    execution = EXECUTIONS[layer.routing.config.operator]
-    if execution.attention != VARLEN_ATTENTION:
-        return execution.attention
-    parameter = next(layer.parameters())
-    return f"{resolve_backend(layer.attention_backend, parameter.device, parameter.dtype)} per row"
+    """The attention that the routed layers of a converted model really use: varlen backends, or a stock one for `masked`."""
+    names: dict[str, None] = {}  # in order, each once
+    for layer in decoder_layers(model):
+        if isinstance(layer, RoutedLayer):
+            name = layer.self_attn.config._attn_implementation
+            if name == VARLEN_ATTENTION:
+                parameter = next(layer.parameters())
+                backend = resolve_backend(layer.attention_backend, parameter.device, parameter.dtype, layer.needs)
+                name = f"{backend} per row"
+            names[name] = None
+    return ", ".join(names)
 
 
 def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: str = "auto") -> PreTrainedModel:
@@ -48,11 +51,13 @@ def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: 
     config = config or ModConfig()
     if isinstance(model, ModModel):
         raise UnsupportedModelError(f"model: {type(model).__name__} is converted already; load the dense model anew")
-    family = family_of(model)
-    config.resolve_layers(len(decoder_layers(model)))  # raises before anything is changed
-    model.__class__ = family.mod_model
+    stock_class, model.__class__ = type(model), family_of(model).mod_model
     assert isinstance(model, ModModel), "the MoDified class was just set"
-    model.route(config, attention)
+    try:
+        model.route(config, attention)
+    except (ModConfigError, UnsupportedModelError):
+        model.__class__ = stock_class
+        raise
     return model
 
 

@@ -30,11 +30,12 @@ class LayerCall:
     past_key_values: Cache | None
     cache_layer: CacheLayerMixin | None
     backend: str
+    packed_sequences: list[int] | None = None
 
 
 def run_packed(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
     """The method: attention and MLP on kept tokens alone."""
-    packing = Packing.from_mask(keep_BT)
+    packing = Packing.from_mask(keep_BT, call.packed_sequences)
     cache_layer = call.cache_layer
     assert cache_layer is None or isinstance(cache_layer, RaggedLayer), "the slot was made for this execution"
     if cache_layer is not None:
@@ -85,29 +86,44 @@ def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
         assert isinstance(cache_layer, MaskedLayer), "the slot was made for this execution"
         kept_BK = cache_layer.append_kept(keep_BT)
     num_tokens, num_keys = keep_BT.shape[1], kept_BK.shape[1]
-    causal_TK = torch.ones(num_tokens, num_keys, dtype=torch.bool, device=keep_BT.device).tril(num_keys - num_tokens)
+    num_past = num_keys - num_tokens
+    is_seen_TK = torch.ones(num_tokens, num_keys, dtype=torch.bool, device=keep_BT.device).tril(num_past)
+    if layer.window is not None:
+        is_seen_TK = is_seen_TK.triu(num_past - layer.window + 1)
+    is_seen_B1TK = (is_seen_TK & kept_BK[:, None, :])[:, None]
     computed_BTD = layer.gated(
         hidden_BTD,
         gate_BT[..., None],
-        attention_mask=(causal_TK & kept_BK[:, None, :])[:, None],
+        attention_mask=_additive(is_seen_B1TK, hidden_BTD.dtype) if layer.needs.softcap else is_seen_B1TK,
         position_embeddings=call.position_embeddings,
         past_key_values=call.past_key_values,
     )
     return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
 
 
+def _additive(is_seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as stock eager attention adds it to the logits."""
+    return torch.zeros_like(is_seen, dtype=dtype).masked_fill(~is_seen, torch.finfo(dtype).min)
+
+
 @dataclass(frozen=True)
 class Execution:
-    """How decisions become work: the function, the cache slot it needs, the attention it asks the stock module for."""
+    """How decisions become work: the function, the cache slot it needs, the attention it asks the stock module for.
+
+    `softcapped_attention` is asked for instead where the layer caps its logits; `packs_sequences` says whether several sequences
+    may share a row.
+    """
 
     run: "Callable[[RoutedLayer, Tensor, Tensor, Tensor, LayerCall], Tensor]"
-    cache_class: type[CacheLayerMixin]
+    cache_class: type[RaggedLayer] | type[MaskedLayer]
     attention: str
+    softcapped_attention: str
+    packs_sequences: bool = False
 
 
 EXECUTIONS = {
-    "threshold": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION),
-    "topk": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION),
-    "kv_only": Execution(run_kv_only, RaggedLayer, VARLEN_ATTENTION),
-    "masked": Execution(run_masked, MaskedLayer, "sdpa"),
+    "threshold": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION, VARLEN_ATTENTION, packs_sequences=True),
+    "topk": Execution(run_packed, RaggedLayer, VARLEN_ATTENTION, VARLEN_ATTENTION),
+    "kv_only": Execution(run_kv_only, RaggedLayer, VARLEN_ATTENTION, VARLEN_ATTENTION),
+    "masked": Execution(run_masked, MaskedLayer, "sdpa", "eager"),
 }

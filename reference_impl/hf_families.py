@@ -1,9 +1,10 @@
 """The only file that names Hugging Face internals: which families can be converted, and how their layers are laid out.
 
 In: a stock model. Out: its `Family`: the stock and the MoDified model class. Importing this registers the latter with Auto classes.
-A family with the same layout (norm, attention, add; norm, MLP, add) is three small classes and one line of `FAMILIES`.
+A family whose layer is laid out like one of the four below is one line of `FAMILIES`.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +12,33 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    LlamaConfig,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
     LlamaForCausalLM,
+    MistralForCausalLM,
+    Olmo2ForCausalLM,
+    Phi3ForCausalLM,
     PreTrainedModel,
-    Qwen2Config,
     Qwen2ForCausalLM,
-    Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
+from transformers.models.olmo2.modeling_olmo2 import Olmo2DecoderLayer
+from transformers.models.phi3.modeling_phi3 import Phi3DecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.mod_layer import RoutedLayer
-from reference_impl.mod_model import ModModel
+from reference_impl.mod_model import MODEL_TYPE_PREFIX, ModModel
 
 
-class _PreNormLayer(RoutedLayer):
+class PreNormLayer(RoutedLayer):
+    """Norm, attention, add; norm, MLP, add: Llama and most others."""
+
     input_layernorm: nn.Module
     post_attention_layernorm: nn.Module
     mlp: nn.Module
@@ -42,64 +52,54 @@ class _PreNormLayer(RoutedLayer):
         return self.mlp(self.post_attention_layernorm(hidden_BTD))
 
 
-class ModLlamaDecoderLayer(_PreNormLayer, LlamaDecoderLayer):
-    """A Llama layer that routes."""
+class DropoutPreNormLayer(PreNormLayer):
+    """The same with a dropout behind each branch: Phi-3."""
+
+    resid_attn_dropout: nn.Module
+    resid_mlp_dropout: nn.Module
+
+    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
+        """Attention of the normed input, then dropout."""
+        return self.resid_attn_dropout(super().attention_branch(hidden_BTD, **attention_kwargs))
+
+    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
+        """MLP of the normed input, then dropout."""
+        return self.resid_mlp_dropout(super().mlp_branch(hidden_BTD))
 
 
-class ModQwen2DecoderLayer(_PreNormLayer, Qwen2DecoderLayer):
-    """A Qwen2 layer that routes."""
+class PostNormLayer(RoutedLayer):
+    """Attention, norm, add; MLP, norm, add: OLMo-2."""
+
+    post_attention_layernorm: nn.Module
+    post_feedforward_layernorm: nn.Module
+    mlp: nn.Module
+
+    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
+        """Attention of the input itself, then the norm."""
+        return self.post_attention_layernorm(self.self_attn(hidden_states=hidden_BTD, **attention_kwargs)[0])
+
+    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
+        """MLP of the input itself, then the norm."""
+        return self.post_feedforward_layernorm(self.mlp(hidden_BTD))
 
 
-class ModQwen3DecoderLayer(_PreNormLayer, Qwen3DecoderLayer):
-    """A Qwen3 layer that routes."""
+class SandwichNormLayer(RoutedLayer):
+    """Norm, attention, norm, add; norm, MLP, norm, add: Gemma-2 and Gemma-3."""
 
+    input_layernorm: nn.Module
+    post_attention_layernorm: nn.Module
+    pre_feedforward_layernorm: nn.Module
+    post_feedforward_layernorm: nn.Module
+    mlp: nn.Module
 
-class ModLlamaConfig(LlamaConfig):
-    """A Llama configuration with the settings of its routed layers under `modification`."""
+    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
+        """Attention between two norms."""
+        attention_BTD = self.self_attn(hidden_states=self.input_layernorm(hidden_BTD), **attention_kwargs)[0]
+        return self.post_attention_layernorm(attention_BTD)
 
-    model_type = "mod_llama"
-    modification: dict | None = None
-
-
-class ModLlamaForCausalLM(ModModel, LlamaForCausalLM):
-    """A Llama with routed layers."""
-
-    config_class = ModLlamaConfig
-    mod_config_class = ModLlamaConfig
-    mod_layer_class = ModLlamaDecoderLayer
-    _no_split_modules = ["LlamaDecoderLayer", "ModLlamaDecoderLayer"]  # noqa: RUF012 (as the stock class)
-
-
-class ModQwen2Config(Qwen2Config):
-    """A Qwen2 configuration with the settings of its routed layers under `modification`."""
-
-    model_type = "mod_qwen2"
-    modification: dict | None = None
-
-
-class ModQwen2ForCausalLM(ModModel, Qwen2ForCausalLM):
-    """A Qwen2 with routed layers."""
-
-    config_class = ModQwen2Config
-    mod_config_class = ModQwen2Config
-    mod_layer_class = ModQwen2DecoderLayer
-    _no_split_modules = ["Qwen2DecoderLayer", "ModQwen2DecoderLayer"]  # noqa: RUF012 (as the stock class)
-
-
-class ModQwen3Config(Qwen3Config):
-    """A Qwen3 configuration with the settings of its routed layers under `modification`."""
-
-    model_type = "mod_qwen3"
-    modification: dict | None = None
-
-
-class ModQwen3ForCausalLM(ModModel, Qwen3ForCausalLM):
-    """A Qwen3 with routed layers."""
-
-    config_class = ModQwen3Config
-    mod_config_class = ModQwen3Config
-    mod_layer_class = ModQwen3DecoderLayer
-    _no_split_modules = ["Qwen3DecoderLayer", "ModQwen3DecoderLayer"]  # noqa: RUF012 (as the stock class)
+    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
+        """MLP between two norms."""
+        return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(hidden_BTD)))
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,50 @@ class Family:
     mod_model: type[PreTrainedModel]
 
 
+def _define(name: str, bases: tuple[type, ...], **attributes: Any) -> Any:
+    """A class of this module under its own name, so that it pickles and shows up in messages as if written out."""
+    defined = type(name, bases, {"__module__": __name__, **attributes})
+    setattr(sys.modules[__name__], name, defined)
+    return defined
+
+
+def _family(model: type[PreTrainedModel], layer: type[nn.Module], layout: type[RoutedLayer]) -> Family:
+    """The family of a stock model and layer class: `Mod<layer>`, `Mod<config>` and `Mod<model>`."""
+    stock_config: Any = model.config_class
+    mod_layer = _define(
+        f"Mod{layer.__name__}", (layout, layer), __doc__=f"A {layer.__name__} that routes: {layout.__doc__}"
+    )
+    mod_config = _define(
+        f"Mod{stock_config.__name__}",
+        (stock_config,),
+        __doc__=f"A {stock_config.__name__} with the settings of its routed layers under `modification`.",
+        __annotations__={"modification": dict | None},
+        model_type=MODEL_TYPE_PREFIX + stock_config.model_type,
+        modification=None,
+    )
+    mod_model = _define(
+        f"Mod{model.__name__}",
+        (ModModel, model),
+        __doc__=f"A {model.__name__} with routed layers.",
+        config_class=mod_config,
+        mod_config_class=mod_config,
+        mod_layer_class=mod_layer,
+        _no_split_modules=[layer.__name__, mod_layer.__name__],
+    )
+    AutoConfig.register(mod_config.model_type, mod_config)
+    AutoModelForCausalLM.register(mod_config, mod_model)
+    return Family(model, mod_model)
+
+
 FAMILIES = {
-    "llama": Family(LlamaForCausalLM, ModLlamaForCausalLM),
-    "qwen2": Family(Qwen2ForCausalLM, ModQwen2ForCausalLM),
-    "qwen3": Family(Qwen3ForCausalLM, ModQwen3ForCausalLM),
+    "llama": _family(LlamaForCausalLM, LlamaDecoderLayer, PreNormLayer),
+    "mistral": _family(MistralForCausalLM, MistralDecoderLayer, PreNormLayer),
+    "qwen2": _family(Qwen2ForCausalLM, Qwen2DecoderLayer, PreNormLayer),
+    "qwen3": _family(Qwen3ForCausalLM, Qwen3DecoderLayer, PreNormLayer),
+    "phi3": _family(Phi3ForCausalLM, Phi3DecoderLayer, DropoutPreNormLayer),
+    "olmo2": _family(Olmo2ForCausalLM, Olmo2DecoderLayer, PostNormLayer),
+    "gemma2": _family(Gemma2ForCausalLM, Gemma2DecoderLayer, SandwichNormLayer),
+    "gemma3_text": _family(Gemma3ForCausalLM, Gemma3DecoderLayer, SandwichNormLayer),
 }
 
 
@@ -121,14 +161,12 @@ def family_of(model: PreTrainedModel) -> Family:
     """The family of a stock model.
 
     Raises:
-        UnsupportedModelError: another family or head class, or sliding-window layers.
+        UnsupportedModelError: another family or head class.
     """
     family = FAMILIES.get(model.config.model_type)
     if family is None or type(model) is not family.model:
         allowed = ", ".join(family.model.__name__ for family in FAMILIES.values())
         raise UnsupportedModelError(f"model: got {type(model).__name__}; supported: {allowed}")
-    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
-        raise UnsupportedModelError("model: it has sliding-window layers; supported: full attention in every layer")
     return family
 
 
@@ -147,8 +185,3 @@ def remove_layers(model: PreTrainedModel, removed: tuple[int, ...]) -> None:
     layer_types = getattr(model.config, "layer_types", None)
     if layer_types is not None:
         model.config.layer_types = [kind for index, kind in enumerate(layer_types) if index not in removed]
-
-
-for _family in FAMILIES.values():
-    AutoConfig.register(_family.mod_model.mod_config_class.model_type, _family.mod_model.mod_config_class)
-    AutoModelForCausalLM.register(_family.mod_model.mod_config_class, _family.mod_model)

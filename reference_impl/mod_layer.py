@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
-from reference_impl.attention import resolve_backend
+from reference_impl.attention import AttentionNeeds, resolve_backend
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS, LayerCall
+from reference_impl.kv_cache import MaskedLayer, RaggedLayer
 from reference_impl.router import Router
 from reference_impl.routing import Routing
 
@@ -24,12 +25,15 @@ from reference_impl.routing import Routing
 class RoutedLayer(nn.Module):
     """Mixin before a stock decoder layer class; `convert` swaps it in, so parameter names stay as they were.
 
-    Attributes set by `route_layers`: `router`, `routing`, `attention_backend` (a name, or auto).
+    Attributes set by `route_layers`: `router`, `routing`, `attention_backend` (a name, or auto), `window` (tokens of a sliding
+    window, or None), `needs` (what the attention must be able to do).
     """
 
     router: Router
     routing: Routing
     attention_backend: str
+    window: int | None
+    needs: AttentionNeeds
     self_attn: Any
 
     def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
@@ -48,24 +52,29 @@ class RoutedLayer(nn.Module):
         past_key_values: Cache | None = None,
         use_cache: bool | None = False,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
+        packed_sequences: list[int] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Hidden states (B, T, D) -> (B, T, D); skipped tokens come back unchanged and leave nothing in the cache."""
+        """Hidden states (B, T, D) -> (B, T, D); skipped tokens come back unchanged and leave nothing in the cache.
+
+        `packed_sequences` gives the lengths of the sequences that fill the rows, where a row holds several.
+        """
         assert position_embeddings is not None, "the decoder passes rotary tables to each layer"
         execution = EXECUTIONS[self.routing.config.operator]
         layer_idx: int = self.self_attn.layer_idx
-        cache_layer = _cache_slot(past_key_values, layer_idx, execution.cache_class)
+        cache_layer = _cache_slot(past_key_values, layer_idx, execution.cache_class, self.window)
         num_tokens = hidden_states.shape[1]
+        valid_BT = None if packed_sequences is not None else valid_tokens(attention_mask, num_tokens)
         gate_BT, keep_BT = self.routing.decide(
             layer_idx,
             self.router,
             hidden_states,
-            valid_tokens(attention_mask, num_tokens),
+            valid_BT,
             position_ids,
             0 if cache_layer is None else cache_layer.get_seq_length(),
         )
-        backend = resolve_backend(self.attention_backend, hidden_states.device, hidden_states.dtype)
-        call = LayerCall(position_embeddings, past_key_values, cache_layer, backend)
+        backend = resolve_backend(self.attention_backend, hidden_states.device, hidden_states.dtype, self.needs)
+        call = LayerCall(position_embeddings, past_key_values, cache_layer, backend, packed_sequences)
         return execution.run(self, hidden_states, gate_BT, keep_BT, call)
 
     def gated(self, hidden_BTD: Tensor, gate_BT1: Tensor, **attention_kwargs: Any) -> Tensor:
@@ -79,29 +88,66 @@ class RoutedLayer(nn.Module):
         return torch.addcmul(hidden_BTD, self.mlp_branch(hidden_BTD), gate_BT1)
 
 
+def sliding_windows(config: Any) -> list[int | None]:
+    """Per layer of a Hugging Face configuration, the tokens that a query sees, itself included; None for full attention."""
+    num_layers: int = config.num_hidden_layers
+    window: int | None = getattr(config, "sliding_window", None)
+    layer_types = getattr(config, "layer_types", None) or ["sliding_attention"] * num_layers
+    return [window if kind == "sliding_attention" else None for kind in layer_types]
+
+
 def route_layers(
-    layers: nn.ModuleList, layer_class: type[RoutedLayer], config: ModConfig, hidden_size: int, attention: str
+    layers: nn.ModuleList, layer_class: type[RoutedLayer], config: ModConfig, model_config: Any, attention: str
 ) -> Routing:
     """Swap the class of the routed layers and give each a router; weights stay where they are.
 
     Raises:
         ModConfigError: a routed layer is beyond the model.
-        UnsupportedModelError: the attention backend is not there.
+        UnsupportedModelError: the attention backend is not there, or the model's own attention is not supported.
     """
-    routing = Routing(config)
-    for index in config.resolve_layers(len(layers)):
-        layer: Any = layers[index]
-        parameter = next(layer.parameters())
+    _refuse_attention(model_config)
+    execution = EXECUTIONS[config.operator]
+    windows = sliding_windows(model_config)
+    indices = config.resolve_layers(len(layers))
+    for index in indices:  # before anything is changed
+        parameter = next(layers[index].parameters())
         if parameter.device.type != "meta":  # while a checkpoint loads, the device is not known yet
-            resolve_backend(attention, parameter.device, parameter.dtype)
-        attention_config = copy.copy(layer.self_attn.config)
-        attention_config._attn_implementation = EXECUTIONS[config.operator].attention
+            resolve_backend(attention, parameter.device, parameter.dtype, _needs(layers[index], windows[index]))
+    routing = Routing(config)
+    for index in indices:
+        layer: Any = layers[index]
         layer.__class__ = layer_class
-        layer.router = Router(hidden_size, config.router_bias, config.router_std, parameter.device)
+        layer.router = Router(
+            model_config.hidden_size, config.router_bias, config.router_std, next(layer.parameters()).device
+        )
         layer.routing = routing
         layer.attention_backend = attention
+        layer.window = windows[index]
+        layer.needs = _needs(layer, windows[index])
+        attention_config = copy.copy(layer.self_attn.config)
+        attention_config._attn_implementation = (
+            execution.softcapped_attention if layer.needs.softcap else execution.attention
+        )
         layer.self_attn.config = attention_config
     return routing
+
+
+def _refuse_attention(model_config: Any) -> None:
+    """Raise where stock layers would not compute what routed ones do."""
+    if getattr(model_config, "use_bidirectional_attention", False):
+        raise UnsupportedModelError("model: its attention is bidirectional; supported: causal attention")
+    name = model_config._attn_implementation
+    if name == "flex_attention":
+        raise UnsupportedModelError(f"model: got attn_implementation={name!r}; supported: eager, sdpa, flash attention")
+    if name == "sdpa" and getattr(model_config, "attn_logit_softcapping", None) is not None:
+        raise UnsupportedModelError(  # transformers hands the cap to sdpa, which drops it without a word
+            f"model: got attn_implementation={name!r}, which ignores this model's attn_logit_softcapping; "
+            "load it with attn_implementation='eager'"
+        )
+
+
+def _needs(layer: Any, window: int | None) -> AttentionNeeds:
+    return AttentionNeeds(window is not None, getattr(layer.self_attn, "attn_logit_softcapping", None) is not None)
 
 
 def valid_tokens(attention_mask: Tensor | None, num_tokens: int) -> Tensor | None:
@@ -119,7 +165,9 @@ def valid_tokens(attention_mask: Tensor | None, num_tokens: int) -> Tensor | Non
     return own_key_BT if own_key_BT.dtype == torch.bool else own_key_BT == 0
 
 
-def _cache_slot(cache: Cache | None, layer_idx: int, wanted: type[CacheLayerMixin]) -> CacheLayerMixin | None:
+def _cache_slot(
+    cache: Cache | None, layer_idx: int, wanted: type[RaggedLayer] | type[MaskedLayer], window: int | None
+) -> CacheLayerMixin | None:
     """The layer's cache slot, replaced by the class the operator needs while it is still empty.
 
     Raises:
@@ -132,10 +180,11 @@ def _cache_slot(cache: Cache | None, layer_idx: int, wanted: type[CacheLayerMixi
     slot = cache.layers[layer_idx]
     if isinstance(slot, wanted):
         return slot
-    if type(slot) is not DynamicLayer or slot.get_seq_length() > 0 or cache.offloading:
+    is_dynamic = type(slot) in (DynamicLayer, DynamicSlidingWindowLayer)
+    if not is_dynamic or slot.get_seq_length() > 0 or cache.offloading:
         raise UnsupportedModelError(
             f"past_key_values: layer {layer_idx} is routed and got a {type(slot).__name__}; "
             "expected a new dynamic cache: leave past_key_values and cache_implementation out"
         )
-    cache.layers[layer_idx] = wanted()
+    cache.layers[layer_idx] = wanted(window)
     return cache.layers[layer_idx]

@@ -12,10 +12,13 @@ from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
 from reference_impl.kv_cache import ModCache
-from reference_impl.mod_layer import RoutedLayer, route_layers
-from reference_impl.routing import Routing
+from reference_impl.mod_layer import RoutedLayer, route_layers, sliding_windows
+from reference_impl.objective import LayerLoad, objective_value
+from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
+from reference_impl.routing import Routing, RoutingReport
 
 MODEL_TYPE_PREFIX = "mod_"
+IGNORED_LABEL = -100  # of the stock loss
 
 
 class ModModel:
@@ -43,7 +46,7 @@ class ModModel:
             UnsupportedModelError: the attention backend is not there.
         """
         layers = self.get_decoder().layers  # type: ignore[attr-defined]
-        self.routing = route_layers(layers, self.mod_layer_class, config, self.config.hidden_size, attention)
+        self.routing = route_layers(layers, self.mod_layer_class, config, self.config, attention)
         self.routed_layers = config.resolve_layers(len(layers))
         self.config.__class__ = self.mod_config_class
         self.config.modification = config.to_dict()
@@ -51,28 +54,106 @@ class ModModel:
     def new_cache(self) -> ModCache:
         """An empty cache: ragged at routed layers, chunked at dense ones."""
         cache_class = EXECUTIONS[self.routing.config.operator].cache_class
-        return ModCache(self.config.num_hidden_layers, self.routed_layers, cache_class)
+        return ModCache(sliding_windows(self.config), self.routed_layers, cache_class)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
-        *args: Any,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """As the stock model's forward; without a cache of the caller's, a `ModCache` is made and returned.
+        """As the stock model's forward, and in training with labels the loss has the objective added.
+
+        Without a cache of the caller's, a `ModCache` is made and returned. Rows that hold several sequences, told by positions
+        that restart or by `cu_seq_lens_q`, are computed as if each were alone; they take no mask and no cache, so `use_cache`
+        is off for them by default.
 
         Raises:
-            UnsupportedModelError: a 4-D attention mask, or positions that restart (several sequences packed into a row).
+            UnsupportedModelError: a mask that is not (B, T), packed sequences with a mask, a cache or another operator than
+                threshold, or gates without gradient where the objective needs one.
         """
-        _refuse_other_masks(kwargs.get("attention_mask"), kwargs.get("position_ids"))
+        if attention_mask is not None and not (isinstance(attention_mask, Tensor) and attention_mask.dim() == 2):
+            raise UnsupportedModelError(
+                f"attention_mask: got {_described(attention_mask)}; expected (batch, tokens) with 0 at padding"
+            )
+        inputs = input_ids if inputs_embeds is None else inputs_embeds
+        if inputs is not None:
+            position_ids = _with_cumulative_lengths(kwargs.get("cu_seq_lens_q"), position_ids, inputs)
+            sequences = self._packed_sequences(
+                position_ids, attention_mask, past_key_values, use_cache, inputs.shape[0]
+            )
+            if sequences is not None:
+                use_cache = False
+                kwargs["packed_sequences"] = sequences
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None and not args:
+        if use_cache and past_key_values is None:
             past_key_values = self.new_cache()
-        return super().forward(  # type: ignore[misc]
-            input_ids, *args, past_key_values=past_key_values, use_cache=use_cache, **kwargs
-        )
+        arguments = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "labels": labels,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+            **kwargs,
+        }
+        if labels is None or not self.training or self.routing.config.objective == "none":  # type: ignore[attr-defined]
+            return super().forward(**arguments)  # type: ignore[misc]
+        with self.routing.collecting() as loads:
+            output = super().forward(**arguments)  # type: ignore[misc]
+        return self._with_objective(output, loads, labels, kwargs.get("num_items_in_batch"))
+
+    def _with_objective(
+        self, output: Any, loads: list[LayerLoad], labels: Tensor, num_items: Tensor | int | None
+    ) -> Any:
+        """The output with the objective added to its loss.
+
+        Where the loss is a share of a larger batch (`num_items_in_batch`), so is the objective: by the labels that count here.
+        Accumulated over micro-batches it is then their mean, weighted by tokens (our choice).
+        """
+        objective = objective_value(self.routing.config, loads)
+        if num_items is not None:
+            objective = objective * ((labels[..., 1:] != IGNORED_LABEL).sum() / num_items)
+        if isinstance(output, tuple):
+            return (output[0] + objective.to(output[0].device), *output[1:])
+        output.loss = output.loss + objective.to(output.loss.device)
+        return output
+
+    def _packed_sequences(
+        self,
+        position_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None,
+        use_cache: bool | None,
+        batch: int,
+    ) -> list[int] | None:
+        """Tokens of each sequence where rows hold several, else None; checked."""
+        if attention_mask is not None:
+            sequences, is_packed = None, has_restart(position_ids, attention_mask)
+        else:
+            may_cache = self.config.use_cache if use_cache is None else use_cache
+            # without mask and cache the dense layers of the same model start a sequence at every jump
+            starts_at_jumps = not may_cache and past_key_values is None
+            sequences = packed_sequence_lengths(position_ids, batch, starts_at_jumps)
+            is_packed = sequences is not None
+        if is_packed and not EXECUTIONS[self.routing.config.operator].packs_sequences:
+            raise UnsupportedModelError(
+                f"position_ids: they restart within a row; operator {self.routing.config.operator} takes one sequence per row"
+            )
+        if is_packed and (attention_mask is not None or past_key_values is not None or use_cache):
+            raise UnsupportedModelError(
+                "position_ids: they restart within a row; sequences packed into a row take no attention_mask and no cache: "
+                "leave attention_mask and past_key_values out and set use_cache=False"
+            )
+        return sequences
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As the stock model's: `model_type` is `mod_<family>`, the settings stand under `modification`.
@@ -111,18 +192,36 @@ class ModModel:
         if not had_cache and type(made) is DynamicCache and not made.offloading:
             model_kwargs["past_key_values"] = self.new_cache()
 
-    def routing_report(self) -> dict[int, float]:
-        """Routed layer index -> share of the last forward's tokens (padding included) that it kept."""
-        return {layer: last.keep_BT.float().mean().item() for layer, last in sorted(self.routing.last.items())}
+    def routing_report(self, keep_masks: bool = False) -> RoutingReport:
+        """What the routed layers kept in the last forward, padding not counted; with the masks (B, T) themselves on request."""
+        return self.routing.report(keep_masks)
 
 
-def _refuse_other_masks(attention_mask: Tensor | None, position_ids: Tensor | None) -> None:
-    """Routed layers are causal over all kept tokens of a row; they read nothing but padding from a mask."""
-    if attention_mask is not None and attention_mask.dim() != 2:
+def _described(attention_mask: Any) -> str:
+    if isinstance(attention_mask, Tensor):
+        return f"{attention_mask.dim()} dimensions"
+    return f"a {type(attention_mask).__name__}"
+
+
+def _with_cumulative_lengths(cu_seqlens: Tensor | None, position_ids: Tensor | None, inputs: Tensor) -> Tensor | None:
+    """The positions that FlashAttention's `cu_seq_lens_q` (S+1,) implies, checked against those given.
+
+    Raises:
+        UnsupportedModelError: they do not fit the tokens, or contradict the given positions.
+    """
+    if cu_seqlens is None:
+        return position_ids
+    batch, num_tokens = inputs.shape[:2]
+    lengths = cu_seqlens.diff().tolist()
+    if batch != 1 or sum(lengths) != num_tokens:
         raise UnsupportedModelError(
-            f"attention_mask: got {attention_mask.dim()} dimensions; expected (batch, tokens) with 0 at padding"
+            f"cu_seq_lens_q: got {sum(lengths)} tokens for inputs of {batch} x {num_tokens}; expected one row of as many"
         )
-    if position_ids is not None and position_ids.shape[-1] > 1 and bool((position_ids.diff(dim=-1) < 0).any()):
+    if position_ids is None:
+        return positions_of_sequences(cu_seqlens, num_tokens)
+    given = packed_sequence_lengths(position_ids, 1, starts_at_jumps=True) or [num_tokens]
+    if given != [length for length in lengths if length]:
         raise UnsupportedModelError(
-            "position_ids: they restart within a row; sequences packed into a row are not supported"
+            f"cu_seq_lens_q: got sequences of {lengths} tokens; position_ids restart after {given}: leave one of them out"
         )
+    return position_ids

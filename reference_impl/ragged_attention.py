@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AttentionInterface
 
-from reference_impl.attention import BACKENDS, VarlenInputs, causal_attention
+from reference_impl.attention import BACKENDS, VarlenInputs, causal_attention, eager_masked, sdpa_masked
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.kv_cache import RaggedLayer
 from reference_impl.packing import Packing
@@ -43,6 +42,8 @@ def mod_varlen_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     ragged: RaggedStep | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -54,30 +55,53 @@ def mod_varlen_attention(
         attention_mask: None; padding was already dropped.
         dropout: must be 0 (our choice: no supported family trains with attention dropout).
         scaling: factor on the logits; default 1/sqrt(H).
+        sliding_window: a query sees keys less than this many original tokens before it, skipped tokens counted (our choice).
+        softcap: c in c * tanh(logits / c).
         ragged: the rows and their cache, from the routed layer.
-        kwargs: what the stock module passes along and a causal full-attention layer does not use.
+        kwargs: what the stock module passes along and this function does not use.
 
     Returns:
         ((1, P, N, H) or (B, T, N, H), None).
+
+    Raises:
+        UnsupportedModelError: dropout is asked for.
     """
     assert ragged is not None, f"{type(module).__name__} is routed and must be called by its routed layer"
     if dropout:
         raise UnsupportedModelError(f"attention_dropout: got {dropout}; routed layers support 0")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     packing, cache_layer = ragged.packing, ragged.cache_layer
+    num_seen = 0 if cache_layer is None else cache_layer.seen
+    if sliding_window is not None and num_seen + packing.num_tokens <= sliding_window:
+        sliding_window = None  # too few tokens for it to hide one
+    if ragged.kept is not None:
+        key_rows, value_rows = _split_rows(key, packing), _split_rows(value, packing)
+        return _attend_kept_keys(query, key_rows, value_rows, ragged, scale, sliding_window, softcap), None
     is_first = cache_layer is None or not any(cache_layer.lengths())
-    if packing.flat_index_P is None and is_first and ragged.kept is None:
+    if packing.flat_index_P is None and is_first and sliding_window is None and softcap is None:
         if cache_layer is not None:
             _store(cache_layer, list(key), list(value), packing)
         return causal_attention(query, key, value, scale).transpose(1, 2), None
     query_PNH = query.transpose(1, 2).reshape(-1, query.shape[1], query.shape[-1])
     key_rows, value_rows = _split_rows(key, packing), _split_rows(value, packing)
-    if ragged.kept is not None:
-        return _attend_kept_keys(query, key_rows, value_rows, ragged, scale), None
     if cache_layer is not None:
         key_rows, value_rows = _store(cache_layer, key_rows, value_rows, packing)
-    inputs = VarlenInputs(query_PNH, packing.lengths, key_rows, value_rows, scale)
-    out_PNH = BACKENDS[ragged.backend](inputs)
+    query_index_rows = key_index_rows = None
+    if sliding_window is not None:
+        query_index_rows = [(index_T + num_seen).int() for index_T in packing.token_index_rows(query.device)]
+        key_index_rows = query_index_rows if cache_layer is None else cache_layer.seen_index_rows(query.device)
+    inputs = VarlenInputs(
+        query_PNH,
+        packing.lengths,
+        key_rows,
+        value_rows,
+        scale,
+        softcap,
+        sliding_window,
+        query_index_rows,
+        key_index_rows,
+    )
+    out_PNH = BACKENDS[ragged.backend].run(inputs)
     return out_PNH.view(*query.transpose(1, 2).shape), None
 
 
@@ -107,7 +131,13 @@ def _store(
 
 
 def _attend_kept_keys(
-    query_BNTH: Tensor, key_rows: list[Tensor], value_rows: list[Tensor], ragged: RaggedStep, scale: float
+    query_BNTH: Tensor,
+    key_rows: list[Tensor],
+    value_rows: list[Tensor],
+    ragged: RaggedStep,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     """`kv_only`: every token asks, kept keys answer, causal by seen index; (B, T, N, H)."""
     kept = ragged.kept
@@ -121,17 +151,15 @@ def _attend_kept_keys(
         stored = cache_layer.rows[row]
         assert stored.keys is not None and stored.values is not None, "append made the buffers"
         assert stored.seen_index is not None, "append made the buffers"
-        is_visible_TK = stored.seen_index[: stored.length][None, :] <= query_index_T[:, None]
-        outputs.append(
-            functional.scaled_dot_product_attention(
-                query_BNTH[row][None],
-                stored.keys[None, :, : stored.length],
-                stored.values[None, :, : stored.length],
-                attn_mask=is_visible_TK,
-                scale=scale,
-                enable_gqa=query_BNTH.shape[1] != stored.keys.shape[0],
-            )
-        )
+        seen_index_K = stored.seen_index[: stored.length]
+        is_visible_TK = seen_index_K <= query_index_T[:, None]
+        if window is not None:
+            is_visible_TK &= seen_index_K > query_index_T[:, None] - window
+        blocks = (query_BNTH[row][None], stored.keys[None, :, : stored.length], stored.values[None, :, : stored.length])
+        if softcap is None:
+            outputs.append(sdpa_masked(*blocks, mask=is_visible_TK, scale=scale))
+        else:
+            outputs.append(eager_masked(*blocks, mask=is_visible_TK, scale=scale, softcap=softcap))
     return torch.cat(outputs).transpose(1, 2)
 
 

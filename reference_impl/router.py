@@ -28,10 +28,11 @@ class Router(nn.Module):
         self.continuation: tuple[int, float] | None = None
 
     def forward(self, hidden_BTD: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Router logits (B, T), float32; `position_ids` (1 or B, T) is read only after a calibration by position."""
-        logits_BT = functional.linear(hidden_BTD.float(), self.weight.float()[None]).squeeze(-1)
+        """Router logits (B, T), float32 under autocast too; `position_ids` (1 or B, T) is read after a calibration by position."""
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            logits_BT = functional.linear(hidden_BTD.float(), self.weight.float()[None]).squeeze(-1)
         if self.continuation is None or position_ids is None:
-            return logits_BT + self.bias
+            return logits_BT + self.bias.float()
         start, continuation_bias = self.continuation
         return logits_BT + torch.where(position_ids >= start, continuation_bias, self.bias)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reference_impl.config import ModConfig
 from reference_impl.errors import RoutingError
+from reference_impl.objective import LayerLoad
 from reference_impl.router import Router, threshold_keep, topk_keep
 
 
@@ -26,10 +27,28 @@ class RouterFitter(Protocol):
 
 
 class Decision(NamedTuple):
-    """One forward of one routed layer: keep mask (B, T) bool, gates (B, T) float32."""
+    """One forward of one routed layer: keep mask (B, T) bool, gates (B, T) float32, valid tokens (1 or B, T) bool or None (all)."""
 
     keep_BT: Tensor
     gate_BT: Tensor
+    valid_BT: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RoutingReport:
+    """What the routed layers did in the last forward; padding is not counted.
+
+    Attributes:
+        keep_ratio: layer index -> kept tokens / tokens.
+        mean_gate: layer index -> mean gate.
+        num_tokens: tokens of that forward.
+        keep_masks: layer index -> (B, T) bool, False at padding; None unless asked for.
+    """
+
+    keep_ratio: dict[int, float]
+    mean_gate: dict[int, float]
+    num_tokens: int
+    keep_masks: dict[int, Tensor] | None = None
 
 
 @dataclass
@@ -40,11 +59,13 @@ class Routing:
         config: the model's settings.
         last: layer index -> decision of the last forward.
         history: while a list, every decision is appended as (layer index, decision); None otherwise.
+        loads: while a list, the gates are appended with their graph, for the training objective; None otherwise.
     """
 
     config: ModConfig
     last: dict[int, Decision] = field(default_factory=dict)
     history: list[tuple[int, Decision]] | None = None
+    loads: list[LayerLoad] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
 
@@ -69,7 +90,9 @@ class Routing:
             keep_BT = topk_keep(logits_BT, self.config.capacity, valid_BT)
         else:  # at decode top-k has no future to rank against: the threshold is its causal predictor (our choice)
             keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
-        self.last[layer_idx] = Decision(keep_BT, gate_BT.detach())
+        self.last[layer_idx] = Decision(keep_BT, gate_BT.detach(), valid_BT)
+        if self.loads is not None:
+            self.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT))
         if self.history is not None:
             self.history.append((layer_idx, self.last[layer_idx]))
         return gate_BT, keep_BT
@@ -86,6 +109,32 @@ class Routing:
                 f"tokens {num_seen} to {num_seen + num_tokens} of {batch} rows were asked for"
             )
         return keep_BT
+
+    def report(self, keep_masks: bool = False) -> RoutingReport:
+        """What the last forward kept, read back from the device."""
+        loads = {
+            layer: LayerLoad(last.gate_BT, last.keep_BT, last.valid_BT) for layer, last in sorted(self.last.items())
+        }
+        if not loads:
+            return RoutingReport({}, {}, 0, {} if keep_masks else None)
+        some = next(iter(loads.values()))
+        num_tokens = some.keep_BT.numel() if some.valid_BT is None else int(some.valid_BT.expand_as(some.keep_BT).sum())
+        return RoutingReport(
+            keep_ratio={layer: load.kept_fraction().item() for layer, load in loads.items()},
+            mean_gate={layer: load.mean_gate().item() for layer, load in loads.items()},
+            num_tokens=num_tokens,
+            keep_masks={layer: load.keep_BT for layer, load in loads.items()} if keep_masks else None,
+        )
+
+    @contextmanager
+    def collecting(self) -> Iterator[list[LayerLoad]]:
+        """Collect every routed layer's load of the forward inside; a checkpointed backward afterwards adds nothing."""
+        loads: list[LayerLoad] = []
+        self.loads = loads
+        try:
+            yield loads
+        finally:
+            self.loads = None
 
     @contextmanager
     def replay(self, keep_masks: Mapping[int, Tensor]) -> Iterator[None]:

@@ -19,6 +19,7 @@ from modbench.plan import PointWork
 from modbench.presets import Geometry
 from reference_impl import Decision, ModCache, kv_cache_bytes
 from reference_impl.convert import routed_attention
+from reference_impl.mod_layer import sliding_windows
 from reference_impl.mod_model import ModModel
 
 STOCK_ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "torch_varlen": "sdpa", "flash_attn": "flash_attention_2"}
@@ -77,7 +78,7 @@ class HfSubject(Subject):
         if isinstance(self.model, ModModel):
             return self.model.new_cache()
         if self.kv_cache == "chunked":
-            return ModCache(self.model.config.num_hidden_layers)
+            return ModCache(sliding_windows(self.model.config))
         return DynamicCache(config=self.model.config)
 
     def prefill(

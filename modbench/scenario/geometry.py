@@ -141,6 +141,10 @@ def _from_config(config: dict[str, Any], shown: str) -> Geometry:
         raise ScenarioError(
             f"config.json in {shown} has no {', '.join(missing)}; expected a decoder-only model's config"
         )
+    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
+        raise ScenarioError(
+            f"config.json in {shown} has sliding-window layers; expected full attention in every layer, as the ideal assumes"
+        )
     if given["model_type"] in _BIASED_FAMILIES:
         given.setdefault("attention_bias", True)
     try:

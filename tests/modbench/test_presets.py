@@ -50,5 +50,5 @@ def test_parameters_are_counted_piece_by_piece() -> None:
     assert geometry.model_copy(update={"tie_word_embeddings": True}).num_parameters == geometry.num_parameters - 40
 
 
-def test_families_are_those_that_can_be_converted() -> None:
-    assert tuple(hf_families.FAMILIES) == FAMILIES
+def test_families_can_all_be_converted() -> None:
+    assert set(FAMILIES) <= set(hf_families.FAMILIES)

@@ -86,6 +86,10 @@ BAD_CONFIGS = {
         {key: value for key, value in CONFIG.items() if key != "model_type"},
         "config.json in 'FOLDER/model' has no model_type",
     ),
+    "sliding window": (
+        CONFIG | {"layer_types": ["full_attention", "sliding_attention"]},
+        "config.json in 'FOLDER/model' has sliding-window layers; expected full attention in every layer",
+    ),
     "odd head size": (CONFIG | {"head_dim": 15}, "got a head size of 15; expected an even one"),
 }  # fmt: skip
 

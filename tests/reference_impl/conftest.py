@@ -11,12 +11,40 @@ from reference_impl import ModConfig, convert
 
 FP32_TOLERANCE = 1e-5  # rounding of a few fp32 layers is about 3e-7; a wrong key or position shifts logits by over 1e-3
 
+# a window of 8 is much shorter than the texts of the tests; the eager attention of Gemma-2 is the one that caps its logits
 FAMILY_SETTINGS: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 2},
     "llama-mha": {"num_key_value_heads": 4},
     "llama-head-dim-12": {"num_key_value_heads": 4, "hidden_size": 48, "head_dim": 12},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
+    "mistral-window": {"num_key_value_heads": 2, "sliding_window": 8},
     "qwen2": {"num_key_value_heads": 2},
+    "qwen2-window": {
+        "num_key_value_heads": 2,
+        "use_sliding_window": True,
+        "sliding_window": 8,
+        "max_window_layers": 2,
+    },
     "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "phi3": {"num_key_value_heads": 2, "partial_rotary_factor": 0.5},
+    "phi3-window": {"num_key_value_heads": 2, "sliding_window": 8},
+    "olmo2": {"num_key_value_heads": 2},
+    "gemma2": {
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 12,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+        "attn_implementation": "eager",
+    },
+    "gemma3_text": {
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 12,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"],
+    },
 }
 
 
@@ -42,8 +70,9 @@ def dense_model(family: str = "llama", **overrides: Any) -> PreTrainedModel:
         **overrides,
     }
     torch.manual_seed(7)
+    attention = settings.pop("attn_implementation", "sdpa")
     config = AutoConfig.for_model(family.split("-")[0], **settings)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).eval()
 
 
 def random_ids(rows: int, length: int, seed: int = 3) -> torch.Tensor:

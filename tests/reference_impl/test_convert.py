@@ -36,7 +36,7 @@ def test_a_stock_model_in_the_same_process_stays_stock():
 def test_default_routers_start_near_the_dense_model():
     model = convert(dense_model(initializer_range=0.02))
     model(random_ids(2, 50))
-    assert min(model.routing_report().values()) > 0.95
+    assert min(model.routing_report().keep_ratio.values()) > 0.95
 
 
 def test_other_families_and_second_conversions_are_refused():
@@ -48,10 +48,28 @@ def test_other_families_and_second_conversions_are_refused():
         convert(convert(dense_model()))
 
 
-def test_sliding_window_layers_are_refused():
-    model = dense_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=1)
-    with pytest.raises(UnsupportedModelError, match="sliding-window"):
+def test_attention_that_stock_layers_would_compute_otherwise_is_refused():
+    model = dense_model("gemma2")
+    model.config._attn_implementation = "sdpa"
+    with pytest.raises(UnsupportedModelError, match="ignores this model's attn_logit_softcapping"):
         convert(model)
+    model = dense_model("gemma3_text", use_bidirectional_attention=True)
+    with pytest.raises(UnsupportedModelError, match="bidirectional"):
+        convert(model)
+    model = dense_model()
+    model.config._attn_implementation = "flex_attention"
+    with pytest.raises(UnsupportedModelError, match="got attn_implementation='flex_attention'"):
+        convert(model)
+
+
+def test_a_refused_conversion_leaves_the_model_as_it_was():
+    model = dense_model("mistral-window")
+    names = set(model.state_dict())
+    with pytest.raises(UnsupportedModelError, match="a sliding window this environment has sdpa, eager"):
+        convert(model, attention="flash_attn")
+    assert type(model).__name__ == "MistralForCausalLM"
+    assert type(model.config).__name__ == "MistralConfig"
+    assert set(model.state_dict()) == names
 
 
 def test_a_layer_beyond_the_model_and_an_absent_backend_are_refused():
@@ -91,7 +109,13 @@ def test_replayed_masks_must_fit(make_converted):
         ({"gate": "both"}, "gate: got 'both'"),
         ({"routed_layers": (1, 1)}, "distinct layer indices"),
         ({"routed_layers": ()}, "distinct layer indices"),
+        ({"routed_layers": "all"}, "got 'all'; expected 'interleaved'"),
+        ({"routed_layers": 0.0}, r"got 0.0; .* a share in \(0, 1\]"),
+        ({"routed_layers": (1.5,)}, "distinct layer indices"),
         ({"router_std": -1.0}, "router_std"),
+        ({"router_bias": float("nan")}, "router_bias"),
+        ({"objective": "top_p"}, "objective: got 'top_p'; expected one of load_reducing, none"),
+        ({"objective_alpha": -0.1}, "objective_alpha"),
     ],
 )
 def test_config_refuses_impossible_values(settings, message):
@@ -107,15 +131,49 @@ def test_config_survives_a_round_trip():
         ModConfig.from_dict({"threshhold": 0.5})
 
 
+@pytest.mark.parametrize(
+    ("share", "num_layers", "routed"),
+    [(0.5, 8, (1, 3, 5, 7)), (0.25, 8, (3, 7)), (1.0, 3, (0, 1, 2)), (0.01, 4, (3,)), (0.75, 4, (0, 1, 3))],
+)
+def test_a_share_of_layers_is_spread_evenly(share, num_layers, routed):
+    config = ModConfig(routed_layers=share)
+    assert config.resolve_layers(num_layers) == routed
+    assert ModConfig.from_dict(config.to_dict()) == config
+
+
 @torch.no_grad()
-def test_masks_and_positions_that_routed_layers_would_misread_are_refused(make_converted):
+def test_masks_that_routed_layers_would_misread_are_refused(make_converted):
     model = make_converted()
     with pytest.raises(UnsupportedModelError, match="got 4 dimensions"):
         model(random_ids(1, 6), attention_mask=torch.ones(1, 1, 6, 6, dtype=torch.bool))
-    with pytest.raises(UnsupportedModelError, match="restart within a row"):
-        model(random_ids(1, 6), position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]]), use_cache=False)
+    with pytest.raises(UnsupportedModelError, match="got a dict"):
+        model(random_ids(1, 6), attention_mask={"full_attention": None})
 
 
 def test_the_attention_that_really_runs_is_told(make_converted):
     assert routed_attention(make_converted()) == "sdpa per row"
     assert routed_attention(make_converted(operator="masked")) == "sdpa"
+    assert routed_attention(make_converted("gemma2")) == "eager per row"
+    assert routed_attention(make_converted("gemma2", operator="masked")) == "eager"
+
+
+@torch.no_grad()
+def test_report_counts_tokens_without_padding_and_gives_masks_on_request(make_converted):
+    model = make_converted()
+    ids = random_ids(2, 9)
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    model(ids, attention_mask=mask)
+    report = model.routing_report(keep_masks=True)
+    assert report.num_tokens == 14
+    for layer, keep in report.keep_masks.items():
+        gate = model.routing.last[layer].gate_BT
+        assert not keep[0, :4].any()
+        assert report.keep_ratio[layer] == pytest.approx(((gate >= 0.5) & mask.bool()).sum().item() / 14)
+        assert report.mean_gate[layer] == pytest.approx(gate[mask.bool()].mean().item())
+    assert model.routing_report().keep_masks is None
+
+
+def test_a_report_before_any_forward_is_empty(make_converted):
+    report = make_converted().routing_report(keep_masks=True)
+    assert (report.keep_ratio, report.num_tokens, report.keep_masks) == ({}, 0, {})

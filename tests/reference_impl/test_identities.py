@@ -181,7 +181,7 @@ def test_a_stock_dynamic_cache_gets_ragged_slots(make_converted):
 
     model = make_converted()
     ids = random_ids(2, 10)
-    stock, own = DynamicCache(config=model.config), ModCache(4, (1, 3))
+    stock, own = DynamicCache(config=model.config), ModCache([None] * 4, (1, 3))
     first = model(ids, past_key_values=stock).logits
     assert torch.equal(first, model(ids, past_key_values=own).logits)
     assert stock.layers[1].lengths() == own.layers[1].lengths()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from reference_impl.errors import UnsupportedModelError
 from reference_impl.kv_cache import ChunkedLayer, ModCache, RaggedLayer, grown_capacity, kv_cache_bytes
 
 FLOAT_BYTES = 4
@@ -41,7 +42,14 @@ def test_appending_one_token_rarely_moves_the_buffer():
         layer.update(states(1, 1, position), states(1, 1, position))
         moves += layer.keys.data_ptr() != address
         address = layer.keys.data_ptr()
-    assert moves == 1  # capacity 1700 -> 1806
+    assert moves == 2  # capacity 1600 -> 1701 -> 1808
+
+
+def test_the_first_tokens_get_exactly_the_room_they_need():
+    layer = ChunkedLayer()
+    layer.update(states(2, 100), states(2, 100))
+    assert layer.keys.shape[2] == 100
+    assert ragged([7]).rows[0].keys.shape[1] == 7
 
 
 def test_growth_slack_is_a_sixteenth():
@@ -50,13 +58,15 @@ def test_growth_slack_is_a_sixteenth():
 
 
 def test_bytes_are_those_of_kept_tokens_and_slack_is_reported_apart():
-    cache = ModCache(2, routed_layers=(1,))
+    cache = ModCache([None, None], routed_layers=(1,))
     cache.layers[0].update(states(2, 100), states(2, 100))
     cache.layers[1] = ragged([7, 0])
     occupied, allocated = kv_cache_bytes(cache)
     per_token = 2 * 2 * 3 * FLOAT_BYTES  # keys and values, 2 heads x 3
     assert occupied == (200 + 7) * per_token
-    assert allocated == (216 + 15) * per_token + 15 * 4  # one int32 index per ragged slot
+    assert allocated == (200 + 7) * per_token + 7 * 4  # one int32 index per ragged slot
+    cache.layers[0].update(states(2, 1, 100), states(2, 1, 100))
+    assert kv_cache_bytes(cache)[1] == (2 * 109 + 7) * per_token + 7 * 4
 
 
 def test_ragged_layer_counts_seen_tokens_not_kept_ones():
@@ -104,9 +114,86 @@ def test_chunked_layer_selects_and_crops_rows():
 
 
 def test_reset_frees_everything():
-    cache = ModCache(2, routed_layers=(1,))
+    cache = ModCache([None, None], routed_layers=(1,))
     cache.layers[0].update(states(1, 4), states(1, 4))
     cache.layers[1] = ragged([2])
     cache.reset()
     assert kv_cache_bytes(cache) == (0, 0)
     assert cache.get_seq_length() == 0
+
+
+WINDOW = 5
+
+
+def fed_window(blocks: list[int]) -> ChunkedLayer:
+    layer = ChunkedLayer(WINDOW)
+    start = 0
+    for tokens in blocks:
+        block = states(2, tokens, start)
+        keys, values = layer.update(block, -block)
+        first = max(0, start - (WINDOW - 1))  # what the first of these queries can see
+        assert torch.equal(keys, states(2, start + tokens - first, first))
+        assert torch.equal(values, -keys)
+        start += tokens
+        assert layer.get_seq_length() == start
+    return layer
+
+
+@pytest.mark.parametrize("blocks", [[1] * 40, [3, 1, 1, 9, 1, 1, 1, 2, 20, 1], [4, 5], [30], [5, 4, 4, 4, 4, 4]])
+def test_a_sliding_layer_returns_what_the_window_reaches_and_mask_sizes_that_fit(blocks):
+    layer = fed_window(blocks)
+    num_keys, offset = layer.get_mask_sizes(3)
+    keys, _ = layer.update(states(2, 3, sum(blocks)), states(2, 3, sum(blocks)))
+    assert keys.shape[2] == num_keys
+    assert keys[0, 0, 0, 0] == offset
+
+
+def test_a_sliding_layer_holds_little_more_than_its_window():
+    layer = fed_window([1] * 100)
+    assert layer.keys.shape[2] <= WINDOW - 1 + 1 + 8
+    per_token = 2 * 2 * 2 * 3 * FLOAT_BYTES
+    assert layer.occupied_bytes() == (WINDOW - 1) * per_token
+
+
+def test_a_sliding_layer_crops_only_what_it_still_holds():
+    layer = fed_window([20])
+    with pytest.raises(UnsupportedModelError, match="reaches tokens that the cache has dropped"):
+        layer.crop(-1)
+    layer = fed_window([20])
+    layer.activate_past_recording()
+    for position in range(20, 32):
+        layer.update(states(2, 1, position), states(2, 1, position))
+    layer.crop(-7)
+    keys, _ = layer.update(states(2, 2, 25), states(2, 2, 25))
+    assert torch.equal(keys, states(2, 6, 21))
+
+
+def test_a_ragged_window_drops_by_seen_index():
+    layer = RaggedLayer(WINDOW)
+    layer.begin(2)
+    for position in range(0, 60, 2):  # row 0 keeps every other token, row 1 every sixth
+        block = states(2, 1, position)
+        layer.append(0, block[0], block[0], torch.tensor([0]))
+        if position % 6 == 0:
+            layer.append(1, block[1], block[1], torch.tensor([0]))
+        layer.advance(1)
+        layer.advance(1)
+    per_token = 2 * 2 * 3 * FLOAT_BYTES
+    assert layer.occupied_bytes() == 2 * per_token  # of the last 4 seen tokens row 0 kept 56 and 58, row 1 none
+    assert layer.rows[0].seen_index[: layer.rows[0].length].tolist()[-2:] == [56, 58]
+    assert layer.allocated_bytes() < 30 * per_token
+    with pytest.raises(UnsupportedModelError, match="crop: a window of 5"):
+        layer.crop(-2)
+
+
+def test_a_ragged_window_gives_the_memory_of_a_long_block_back():
+    layer = RaggedLayer(WINDOW)
+    layer.begin(1)
+    layer.append(0, states(1, 50)[0], states(1, 50)[0], torch.arange(50))
+    layer.advance(50)
+    assert layer.rows[0].keys.shape[1] == WINDOW - 1
+    layer.activate_past_recording()
+    layer.append(0, states(1, 6, 50)[0], states(1, 6, 50)[0], torch.arange(6))
+    layer.advance(6)
+    layer.crop(-5)
+    assert layer.rows[0].seen_index[: layer.rows[0].length].tolist() == [46, 47, 48, 49, 50]

@@ -18,6 +18,14 @@ def test_router_scores_half_precision_inputs_in_float32():
     assert router(torch.ones(1, 2, 8, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+def test_router_scores_in_float32_under_autocast():
+    router = Router(64, bias=0.0, std=1.0)
+    hidden = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
+    expected = router(hidden)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(router(hidden), expected)
+
+
 def test_continuation_bias_starts_at_its_position():
     router = Router(1, bias=1.0, std=0.0)
     router.continuation = (2, -1.0)
