@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
@@ -94,6 +95,11 @@ class ModModel:
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if use_cache and past_key_values is None:
             past_key_values = self.new_cache()
+        if inputs is not None and inputs.shape[1] == 0:  # stock attention cannot reshape nothing
+            weight = self.get_output_embeddings().weight  # type: ignore[attr-defined]
+            return CausalLMOutputWithPast(
+                logits=weight.new_empty(inputs.shape[0], 0, weight.shape[0]), past_key_values=past_key_values
+            )
         arguments = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
