@@ -94,7 +94,7 @@ def eager_masked(
     if softcap is not None:
         logits_BGRTK = torch.tanh(logits_BGRTK / softcap) * softcap
     if mask is not None:
-        logits_BGRTK = logits_BGRTK.masked_fill(~mask, float("-inf"))
+        logits_BGRTK = logits_BGRTK.masked_fill(~mask, torch.finfo(logits_BGRTK.dtype).min)
     weights_BGRTK = logits_BGRTK.softmax(dim=-1, dtype=torch.float32).to(query_BNTH.dtype)
     return (weights_BGRTK @ value_BGKH[:, :, None]).reshape(batch, num_heads, num_queries, head_dim)
 

@@ -61,14 +61,15 @@ class ShareFitter:
         raw_BT = logits_BT - router.bias.detach()
         is_used_BT = torch.ones_like(raw_BT, dtype=torch.bool) if valid_BT is None else valid_BT.expand_as(raw_BT)
         if self.prompt_length is None:
+            continuation = None
             bias = bias_for_share(raw_BT[is_used_BT], self.keep_ratio, self.threshold_p)
         else:
             assert position_ids is not None, "decoder layers are always handed their positions"
             is_prompt_BT = (position_ids < self.prompt_length).expand_as(raw_BT)
             bias = bias_for_share(raw_BT[is_used_BT & is_prompt_BT], self.keep_ratio, self.threshold_p)
             rest = bias_for_share(raw_BT[is_used_BT & ~is_prompt_BT], self.keep_ratio, self.threshold_p)
-            router.continuation = (self.prompt_length, rest)
-        router.bias.data.fill_(bias)
+            continuation = (self.prompt_length, rest)
+        router.set_bias(bias, continuation)
 
 
 @torch.no_grad()
@@ -102,7 +103,7 @@ def calibrate(
         raise RoutingError(f"prompt_length: got {prompt_length}; expected 1 to {input_ids.shape[1] - 1} for this text")
     for layer in decoder_layers(model):
         if isinstance(layer, RoutedLayer):
-            layer.router.continuation = None
+            layer.router.set_bias(layer.router.bias.item())
     fitter = ShareFitter(keep_ratio, routing.config.threshold_p, prompt_length)
     with routing.fitting(fitter):
         model(input_ids, use_cache=False, logits_to_keep=1)

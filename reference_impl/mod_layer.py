@@ -44,6 +44,7 @@ class RoutedLayer(nn.Module):
         """What the stock layer adds second: norm and MLP. Set by the family."""
         raise NotImplementedError
 
+    @torch.compiler.disable(reason="how many tokens are kept is known only to the device")
     def forward(
         self,
         hidden_states: Tensor,

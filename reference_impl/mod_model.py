@@ -14,7 +14,7 @@ from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
 from reference_impl.kv_cache import ModCache
 from reference_impl.mod_layer import RoutedLayer, route_layers, sliding_windows
-from reference_impl.objective import LayerLoad, objective_value
+from reference_impl.objective import OBJECTIVES, LayerLoad
 from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
 from reference_impl.routing import Routing, RoutingReport
 
@@ -125,7 +125,8 @@ class ModModel:
         Where the loss is a share of a larger batch (`num_items_in_batch`), so is the objective: by the labels that count here.
         Accumulated over micro-batches it is then their mean, weighted by tokens (our choice).
         """
-        objective = objective_value(self.routing.config, loads)
+        config = self.routing.config
+        objective = OBJECTIVES[config.objective](loads, config.objective_alpha)
         if num_items is not None:
             objective = objective * ((labels[..., 1:] != IGNORED_LABEL).sum() / num_items)
         if isinstance(output, tuple):
@@ -150,6 +151,8 @@ class ModModel:
             starts_at_jumps = not may_cache and past_key_values is None
             sequences = packed_sequence_lengths(position_ids, batch, starts_at_jumps)
             is_packed = sequences is not None
+            if is_packed and not starts_at_jumps:  # packed rows get no cache, so this is where they do
+                sequences = packed_sequence_lengths(position_ids, batch, starts_at_jumps=True)
         if is_packed and not EXECUTIONS[self.routing.config.operator].packs_sequences:
             raise UnsupportedModelError(
                 f"position_ids: they restart within a row; operator {self.routing.config.operator} takes one sequence per row"

@@ -11,9 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reference_impl.config import ModConfig
-from reference_impl.errors import UnsupportedModelError
-
 
 class LayerLoad(NamedTuple):
     """One routed layer's gates (B, T) float32 with their graph, keep mask (B, T) bool, valid tokens (1 or B, T) bool or None."""
@@ -49,16 +46,4 @@ def load_reducing(loads: Sequence[LayerLoad], alpha: float) -> Tensor:
     return alpha * torch.stack(terms).sum()
 
 
-def objective_value(config: ModConfig, loads: Sequence[LayerLoad]) -> Tensor:
-    """The objective that the settings name.
-
-    Raises:
-        UnsupportedModelError: the gates carry no gradient, as under reentrant gradient checkpointing.
-    """
-    if torch.is_grad_enabled() and not any(load.gate_BT.requires_grad for load in loads):
-        raise UnsupportedModelError(
-            "objective: the gates carry no gradient; use gradient_checkpointing_kwargs={'use_reentrant': False}, "
-            "let the routers require gradients, or set objective='none'"
-        )
-    assert config.objective == "load_reducing", "the settings were checked"
-    return load_reducing(loads, config.objective_alpha)
+OBJECTIVES = {"load_reducing": load_reducing}

@@ -36,6 +36,11 @@ class Router(nn.Module):
         start, continuation_bias = self.continuation
         return logits_BT + torch.where(position_ids >= start, continuation_bias, self.bias)
 
+    def set_bias(self, bias: float, continuation: tuple[int, float] | None = None) -> None:
+        """What a calibration found; a method, so that a PEFT wrapper passes it on to the router it trains."""
+        self.bias.data.fill_(bias)
+        self.continuation = continuation
+
 
 def threshold_keep(gate_BT: Tensor, threshold_p: float, valid_BT: Tensor | None) -> Tensor:
     """Keep where gate >= p and the token is not padding. Source: threshold-p operator of the paper."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reference_impl.config import ModConfig
-from reference_impl.errors import RoutingError
+from reference_impl.errors import RoutingError, UnsupportedModelError
 from reference_impl.objective import LayerLoad
 from reference_impl.router import Router, threshold_keep, topk_keep
 
@@ -58,7 +58,8 @@ class Routing:
     Attributes:
         config: the model's settings.
         last: layer index -> decision of the last forward.
-        history: while a list, every decision is appended as (layer index, decision); None otherwise.
+        history: while a list, every decision is appended as (layer index, decision), those recomputed by gradient checkpointing
+            too; None otherwise.
         loads: while a list, the gates are appended with their graph, for the training objective; None otherwise.
     """
 
@@ -68,6 +69,7 @@ class Routing:
     loads: list[LayerLoad] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
+    _needs_gradient: bool = False
 
     def decide(
         self,
@@ -92,6 +94,11 @@ class Routing:
             keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
         self.last[layer_idx] = Decision(keep_BT, gate_BT.detach(), valid_BT)
         if self.loads is not None:
+            if self._needs_gradient and not torch.is_grad_enabled():
+                raise UnsupportedModelError(
+                    "objective: the gates carry no gradient; use gradient_checkpointing_kwargs={'use_reentrant': False} or set "
+                    "objective='none'"
+                )
             self.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT))
         if self.history is not None:
             self.history.append((layer_idx, self.last[layer_idx]))
@@ -131,6 +138,7 @@ class Routing:
         """Collect every routed layer's load of the forward inside; a checkpointed backward afterwards adds nothing."""
         loads: list[LayerLoad] = []
         self.loads = loads
+        self._needs_gradient = torch.is_grad_enabled()  # reentrant checkpointing turns it off inside a layer
         try:
             yield loads
         finally:
@@ -138,7 +146,10 @@ class Routing:
 
     @contextmanager
     def replay(self, keep_masks: Mapping[int, Tensor]) -> Iterator[None]:
-        """Use these keep masks, (B, all tokens) per layer, instead of deciding; for exactness checks."""
+        """Use these keep masks, (B, all tokens) per layer, instead of deciding; for exactness checks.
+
+        Under gradient checkpointing the backward decides again, so it belongs inside as well.
+        """
         self._replay = keep_masks
         try:
             yield

@@ -243,7 +243,7 @@ def test_decode_equals_full_forward_in_bfloat16(make_converted, family):
     model = make_converted(family).bfloat16()
     ids = random_ids(3, 28)
     full = model(ids).logits.float()
-    free = {layer: last for layer, last in model.routing.last.items()}
+    free = dict(model.routing.last)
     with model.routing.replay(keep_masks(model)):
         logits, _ = incremental_logits(model, ids, 20)
     assert relative_error(logits.float(), full) <= BF16_RELATIVE_TOLERANCE
