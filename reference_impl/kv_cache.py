@@ -137,8 +137,8 @@ class ChunkedLayer(CacheLayerMixin):
         self.length = self.num_dropped = self._num_stale = 0
         self.is_initialized = False
 
-    def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last `-tokens_to_remove` seen tokens (a value <= 0, as in transformers).
+    def check_crop(self, tokens_to_remove: int) -> int:
+        """The number of tokens that such a `crop` takes away.
 
         Raises:
             UnsupportedModelError: tokens that the window would reach again were dropped.
@@ -146,7 +146,11 @@ class ChunkedLayer(CacheLayerMixin):
         num_removed = min(_num_removed(tokens_to_remove), self.get_seq_length())
         if num_removed:
             _check_reach(self.window, self.get_seq_length() - num_removed, self.num_dropped)
-        self.length -= num_removed
+        return num_removed
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last `-tokens_to_remove` seen tokens (a value <= 0, as in transformers); see `check_crop`."""
+        self.length -= self.check_crop(tokens_to_remove)
         self._num_stale = 0 if self.window is None else max(0, self.length - (self.window - 1))
 
     def _select_rows(self, rows: Tensor) -> None:
@@ -280,6 +284,7 @@ class RaggedLayer(CacheLayerMixin):
         self.rows: list[RaggedRow] = []
         self.seen = 0
         self._oldest = 0  # stored tokens below this seen index may have been dropped
+        self._is_open = False  # between begin and advance, while its routed layer runs
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Remember dtype and device of the first keys."""
@@ -299,7 +304,7 @@ class RaggedLayer(CacheLayerMixin):
         if not self.rows:
             self.rows = [RaggedRow() for _ in range(batch)]
         _check_rows(len(self.rows), batch)
-        self.is_initialized = True
+        self.is_initialized = self._is_open = True
 
     def append(self, row: int, key_GTH: Tensor, value_GTH: Tensor, token_index_T: Tensor) -> None:
         """Store kept tokens of one row; `token_index_T` is their index within this forward's tokens."""
@@ -308,6 +313,7 @@ class RaggedLayer(CacheLayerMixin):
     def advance(self, num_tokens: int) -> None:
         """`num_tokens` more tokens per row were seen, kept or not; called once per forward, after the layer ran."""
         self.seen += num_tokens
+        self._is_open = False
         if self.window is None or self.record_past:
             return
         self._oldest = max(0, self.seen - (self.window - 1))
@@ -316,7 +322,15 @@ class RaggedLayer(CacheLayerMixin):
                 row.drop(row.num_older(self._oldest))
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Return the new keys and values as they are: the attention backend stores and reads kept rows itself."""
+        """Return the new keys and values as they are: the attention function stores and reads kept rows itself.
+
+        Raises:
+            UnsupportedModelError: a dense layer asks, which would attend to the new tokens alone.
+        """
+        if not self._is_open:
+            raise UnsupportedModelError(
+                "past_key_values: a dense layer got the cache of a routed one; use a new cache for another model"
+            )
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -337,8 +351,8 @@ class RaggedLayer(CacheLayerMixin):
         self.seen = self._oldest = 0
         self.is_initialized = False
 
-    def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last `-tokens_to_remove` SEEN tokens; kept ones among them go (a value <= 0, as in transformers).
+    def check_crop(self, tokens_to_remove: int) -> int:
+        """The number of seen tokens that such a `crop` takes away.
 
         Raises:
             UnsupportedModelError: tokens that the window would reach again were dropped.
@@ -346,6 +360,15 @@ class RaggedLayer(CacheLayerMixin):
         num_removed = min(_num_removed(tokens_to_remove), self.seen)
         if num_removed:
             _check_reach(self.window, self.seen - num_removed, self._oldest)
+        return num_removed
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last `-tokens_to_remove` SEEN tokens; kept ones among them go (a value <= 0, as in transformers).
+
+        See `check_crop`.
+        """
+        num_removed = self.check_crop(tokens_to_remove)
+        if num_removed:
             self.seen -= num_removed
             for row in self.rows:
                 row.length = row.num_older(self.seen)
@@ -442,6 +465,12 @@ class ModCache(Cache):
         super().__init__(
             layers=[(routed_class if i in routed else ChunkedLayer)(window) for i, window in enumerate(windows)]
         )
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last `-tokens_to_remove` seen tokens in every layer, or, where one cannot, raise and change none."""
+        for layer in self.layers:
+            layer.check_crop(tokens_to_remove)
+        super().crop(tokens_to_remove)
 
 
 def kv_cache_bytes(cache: Cache) -> tuple[int, int]:

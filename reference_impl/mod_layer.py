@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from reference_impl.attention import AttentionNeeds, resolve_backend
 from reference_impl.config import ModConfig
@@ -63,7 +63,9 @@ class RoutedLayer(nn.Module):
         assert position_embeddings is not None, "the decoder passes rotary tables to each layer"
         execution = EXECUTIONS[self.routing.config.operator]
         layer_idx: int = self.self_attn.layer_idx
-        cache_layer = _cache_slot(past_key_values, layer_idx, execution.cache_class, self.window)
+        cache_layer = None
+        if past_key_values is not None:
+            cache_layer = fit_slot(past_key_values, layer_idx, execution.cache_class, self.window)
         num_tokens = hidden_states.shape[1]
         valid_BT = None if packed_sequences is not None else valid_tokens(attention_mask, num_tokens)
         gate_BT, keep_BT = self.routing.decide(
@@ -166,26 +168,27 @@ def valid_tokens(attention_mask: Tensor | None, num_tokens: int) -> Tensor | Non
     return own_key_BT if own_key_BT.dtype == torch.bool else own_key_BT == 0
 
 
-def _cache_slot(
-    cache: Cache | None, layer_idx: int, wanted: type[RaggedLayer] | type[MaskedLayer], window: int | None
-) -> CacheLayerMixin | None:
-    """The layer's cache slot, replaced by the class the operator needs while it is still empty.
+def fit_slot(
+    cache: Cache, layer_idx: int, wanted: type[RaggedLayer] | type[MaskedLayer], window: int | None
+) -> RaggedLayer | MaskedLayer:
+    """A routed layer's cache slot, replaced by the class the operator needs while it is still empty.
 
     Raises:
         UnsupportedModelError: the slot holds tokens already, or belongs to a cache that stores one entry per token.
     """
-    if cache is None:
-        return None
     while len(cache.layers) <= layer_idx and cache.layer_class_to_replicate is not None:
         cache.layers.append(cache.layer_class_to_replicate())
     slot = cache.layers[layer_idx]
-    if isinstance(slot, wanted):
+    if type(slot) is wanted:
         return slot
     is_dynamic = type(slot) in (DynamicLayer, DynamicSlidingWindowLayer)
     if not is_dynamic or slot.get_seq_length() > 0 or cache.offloading:
         raise UnsupportedModelError(
-            f"past_key_values: layer {layer_idx} is routed and got a {type(slot).__name__}; "
-            "expected a new dynamic cache: leave past_key_values and cache_implementation out"
+            f"past_key_values: layer {layer_idx} is routed and got {'an offloaded' if cache.offloading else 'a'} "
+            f"{type(slot).__name__}; expected a new dynamic cache: leave past_key_values out"
         )
-    cache.layers[layer_idx] = wanted(window)
-    return cache.layers[layer_idx]
+    fitting = wanted(window if slot.is_sliding else None)
+    if getattr(slot, "record_past", False):
+        fitting.activate_past_recording()
+    cache.layers[layer_idx] = fitting
+    return fitting

@@ -6,20 +6,25 @@ In: a stock model's forward and `generate` calls. Out: the same results, with `M
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
-from reference_impl.kv_cache import ModCache
-from reference_impl.mod_layer import RoutedLayer, route_layers, sliding_windows
+from reference_impl.kv_cache import MaskedLayer, ModCache, RaggedLayer
+from reference_impl.mod_layer import RoutedLayer, fit_slot, route_layers, sliding_windows
 from reference_impl.objective import OBJECTIVES, LayerLoad
 from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
 from reference_impl.routing import Routing, RoutingReport
 
 MODEL_TYPE_PREFIX = "mod_"
 IGNORED_LABEL = -100  # of the stock loss
+DYNAMIC_IMPLEMENTATIONS = (
+    None,
+    "dynamic",
+    "hybrid",
+)  # the last is an old name that transformers still reads as the default
 
 
 class ModModel:
@@ -76,9 +81,16 @@ class ModModel:
         is off for them by default.
 
         Raises:
-            UnsupportedModelError: a mask that is not (B, T), packed sequences with a mask, a cache or another operator than
-                threshold, or gates without gradient where the objective needs one.
+            UnsupportedModelError: a cache that cannot hold ragged rows, a mask that is not (B, T), packed sequences with a mask, a
+                cache or another operator than threshold, attention weights asked for, or gates without gradient where the
+                objective needs one.
         """
+        if past_key_values is not None:
+            self._fit_cache(past_key_values)
+        if kwargs.get("output_attentions", self.config.output_attentions):
+            raise UnsupportedModelError(
+                "output_attentions: got True; routed layers compute no attention weights: leave it out"
+            )
         if attention_mask is not None and not (isinstance(attention_mask, Tensor) and attention_mask.dim() == 2):
             raise UnsupportedModelError(
                 f"attention_mask: got {_described(attention_mask)}; expected (batch, tokens) with 0 at padding"
@@ -133,6 +145,23 @@ class ModModel:
             return (output[0] + objective.to(output[0].device), *output[1:])
         output.loss = output.loss + objective.to(output.loss.device)
         return output
+
+    def _fit_cache(self, cache: Cache) -> None:
+        """Give routed layers their slots, and refuse caches that would store skipped tokens or lose kept ones."""
+        if isinstance(cache, EncoderDecoderCache) or not isinstance(cache, Cache):
+            raise UnsupportedModelError(
+                f"past_key_values: got a {type(cache).__name__}; expected a new dynamic cache: leave past_key_values out"
+            )
+        cache_class = EXECUTIONS[self.routing.config.operator].cache_class
+        windows = sliding_windows(self.config)
+        for index in self.routed_layers:
+            if index < len(windows):  # an early exit runs fewer layers
+                fit_slot(cache, index, cache_class, windows[index])
+        for index, slot in enumerate(cache.layers):
+            if index not in self.routed_layers and isinstance(slot, RaggedLayer | MaskedLayer):
+                raise UnsupportedModelError(
+                    f"past_key_values: layer {index} is dense and got the {type(slot).__name__} of a routed one; use a new cache"
+                )
 
     def _packed_sequences(
         self,
@@ -195,11 +224,28 @@ class ModModel:
         return (model, info) if output_loading_info else model
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *args: Any) -> None:
+        implementation = generation_config.cache_implementation
+        if implementation not in DYNAMIC_IMPLEMENTATIONS:
+            raise UnsupportedModelError(
+                f"cache_implementation: got {implementation!r}, which stores one entry per token; leave it out"
+            )
         had_cache = model_kwargs.get("past_key_values") is not None
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
         made: Any = model_kwargs.get("past_key_values")
         if not had_cache and type(made) is DynamicCache and not made.offloading:
             model_kwargs["past_key_values"] = self.new_cache()
+            if getattr(generation_config, "is_assistant", False):  # its candidates are taken back
+                model_kwargs["past_key_values"].activate_past_recording()
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: its paged cache stores one entry per token.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise UnsupportedModelError(
+            "cache_implementation: continuous batching pages one entry per token; call generate with the default cache"
+        )
 
     def routing_report(self, keep_masks: bool = False) -> RoutingReport:
         """What the routed layers kept in the last forward, padding not counted; with the masks (B, T) themselves on request."""

@@ -1,0 +1,837 @@
+"""Everything `generate` offers: exact against full forwards and the naive oracle, or refused in one clear line.
+
+Reference of each test: the same call with `use_cache=False` (a full forward per token, same seed), the naive oracle on the finished
+text, or the stock dense model. None of them reads this project's cache.
+"""
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    CompileConfig,
+    DynamicCache,
+    EncoderDecoderCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StaticCache,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer
+from transformers.generation import BaseStreamer
+from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
+
+from reference_impl import UnsupportedModelError
+from reference_impl.kv_cache import ModCache
+from reference_impl.naive import naive_forward
+from tests.reference_impl.conftest import FAMILY_SETTINGS, FP32_TOLERANCE, dense_model, random_ids
+
+FAMILIES = sorted(FAMILY_SETTINGS)
+OPERATORS = ["threshold", "masked", "kv_only"]  # topk ranks the tokens of a forward: other forwards, other decisions
+# every family as the method, and the controls where layers are plain, windowed or capped
+CASES = [(family, "threshold") for family in FAMILIES]
+CASES += [(family, operator) for family in ("llama", "mistral-window", "gemma2") for operator in OPERATORS[1:]]
+# caches of full, of sliding and of both kinds of layers
+CACHE_CASES = [(family, operator) for family in ("llama", "mistral-window", "qwen2-window") for operator in OPERATORS]
+CASES, CACHE_CASES = ([case for case in cases if case[0] in FAMILIES] for cases in (CASES, CACHE_CASES))
+PROMPT_LENGTH, NEW_TOKENS = 14, 12  # both longer than a sliding window of 8
+PADDING = (0, 5, 9)  # in a prefill by chunks of 5 or 9 the last row's first chunk is nothing but padding
+GREEDY = {"do_sample": False}
+SAMPLED = {"do_sample": True, "temperature": 0.8, "top_k": 40, "top_p": 0.9}
+BEAMS = {"do_sample": False, "num_beams": 3}
+
+
+def left_padded(rows=3, length=PROMPT_LENGTH, seed=3):
+    """Prompts (rows, length) and their attention mask."""
+    ids, mask = random_ids(rows, length, seed), torch.ones(rows, length, dtype=torch.long)
+    for row, padding in enumerate(PADDING[:rows]):
+        ids[row, :padding] = 0
+        mask[row, :padding] = 0
+    return ids, mask
+
+
+def unpadded(rows=1, length=PROMPT_LENGTH, seed=3):
+    ids = random_ids(rows, length, seed)
+    return ids, torch.ones_like(ids)
+
+
+def self_repeating():
+    """A prompt that offers candidates for what follows it, and its mask; one row, padded."""
+    ids = torch.cat([torch.zeros(1, 4, dtype=torch.long), random_ids(1, 5, seed=6).repeat(1, 2)], dim=1)
+    return ids, (ids != 0).long()
+
+
+def prefilled(model, ids, mask):
+    """The cache of a forward over these tokens."""
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return model(ids, attention_mask=mask, position_ids=positions).past_key_values
+
+
+def run(model, ids, mask, **options):
+    """`generate` from a fixed seed, with everything that it can record about tokens."""
+    torch.manual_seed(23)
+    settings = {
+        "max_new_tokens": NEW_TOKENS,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "output_logits": True,
+    }
+    return model.generate(ids, attention_mask=mask, **{**settings, **options})
+
+
+def extended(output, mask, length, seed):
+    """The text so far and `length` more tokens of a user's, with the mask for both."""
+    ids = torch.cat([output.sequences, random_ids(len(output.sequences), length, seed)], dim=1)
+    return ids, torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
+
+
+def assert_same(actual, expected):
+    """Same tokens, and the same scores where each step has a row of them."""
+    assert torch.equal(actual.sequences, expected.sequences)
+    if "sequences_scores" in expected:
+        torch.testing.assert_close(actual.sequences_scores, expected.sequences_scores, atol=FP32_TOLERANCE, rtol=0)
+        assert torch.equal(actual.beam_indices, expected.beam_indices)
+    else:
+        for field in ("scores", "logits"):
+            for actual_BV, expected_BV in zip(actual[field], expected[field], strict=True):
+                torch.testing.assert_close(actual_BV, expected_BV, atol=FP32_TOLERANCE, rtol=0)
+
+
+def assert_is_the_oracles(model, output, mask):
+    """Each step's raw logits are those of the naive oracle on the finished text without its padding."""
+    num_new = len(output.logits)
+    logits_BTV = torch.stack(output.logits, dim=1)
+    kept = []
+    for row, padding in enumerate((mask == 0).sum(dim=1).tolist()):
+        expected_TV, keep_masks = naive_forward(model, output.sequences[row, padding:-1])
+        torch.testing.assert_close(logits_BTV[row], expected_TV[-num_new:], atol=FP32_TOLERANCE, rtol=0)
+        kept += [keep_T.float() for keep_T in keep_masks.values()]
+    assert 0 < torch.cat(kept).mean() < 1, "the test needs kept and skipped tokens"
+
+
+def refusal_of(call, named):
+    with pytest.raises(UnsupportedModelError, match=named) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture
+def crops(monkeypatch):
+    """Every number of tokens that caches of this project were asked to forget."""
+    seen = []
+    original = ModCache.crop
+
+    def crop(self, tokens_to_remove):
+        seen.append(-tokens_to_remove)
+        original(self, tokens_to_remove)
+
+    monkeypatch.setattr(ModCache, "crop", crop)
+    return seen
+
+
+class Collector(BaseStreamer):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.pieces, self.has_ended = [], False
+
+    def put(self, value):
+        self.pieces.append(value)
+
+    def end(self):
+        self.has_ended = True
+
+
+# greedy decoding and padding
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_of_a_padded_batch_are_the_oracles(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY)
+    assert_is_the_oracles(model, output, mask)
+    assert torch.equal(output.sequences[:, PROMPT_LENGTH:], torch.stack(output.logits, dim=1).argmax(-1))
+    assert output.past_key_values.get_seq_length() == PROMPT_LENGTH + NEW_TOKENS - 1
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, "topk"])
+def test_each_row_of_a_padded_batch_equals_its_own_unpadded_run(make_converted, operator):
+    model = make_converted(operator=operator)
+    ids, mask = left_padded()
+    together = run(model, ids, mask, **GREEDY)
+    for row, padding in enumerate(PADDING):
+        alone = run(model, ids[row : row + 1, padding:], mask[row : row + 1, padding:], **GREEDY)
+        assert torch.equal(together.sequences[row, padding:], alone.sequences[0])
+        logits_TV = torch.stack(together.logits, dim=1)[row]
+        torch.testing.assert_close(logits_TV, torch.cat(alone.logits), atol=FP32_TOLERANCE, rtol=0)
+
+
+def test_a_missing_mask_is_read_off_the_padding_tokens(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    assert_same(run(model, ids, None, **GREEDY), run(model, ids, mask, **GREEDY))
+
+
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_a_prompt_of_one_token_is_continued_as_the_oracle_does(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = unpadded(rows=2, length=1)
+    assert_is_the_oracles(model, run(model, ids, mask, **GREEDY), mask)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unit_gates_with_p_zero_generate_what_the_dense_model_does(make_converted, family):
+    ids, mask = left_padded()
+    model = make_converted(family, threshold_p=0.0, gate="unit")
+    for options in (GREEDY, {**BEAMS, "num_return_sequences": 2}):
+        assert_same(run(model, ids, mask, **options), run(dense_model(family), ids, mask, **options))
+
+
+def test_rows_that_end_early_leave_the_others_exact(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    free = run(model, ids, mask, **GREEDY).sequences[:, PROMPT_LENGTH:]
+    ending = {**GREEDY, "eos_token_id": [free[0, 2].item(), free[1, 6].item()]}
+    output = run(model, ids, mask, **ending)
+    num_padded = (output.sequences[:, PROMPT_LENGTH:] == 0).sum(dim=1)
+    assert num_padded[0] > num_padded[2], "the test needs rows that end at different times"
+    assert torch.equal(output.sequences, run(model, ids, mask, **ending, use_cache=False).sequences)
+
+
+def test_generating_nothing_is_the_error_of_the_stock_model(make_converted):
+    ids, mask = unpadded()
+    messages = []
+    for model in (dense_model(), make_converted()):
+        with pytest.raises(ValueError, match="max_new_tokens") as refusal:
+            model.generate(ids, attention_mask=mask, max_new_tokens=0)
+        messages.append(str(refusal.value))
+    assert messages[0] == messages[1]
+
+
+# sampling and beams
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sampling_draws_the_tokens_of_full_forwards(make_converted, family):
+    model = make_converted(family)
+    ids, mask = left_padded()
+    options = {**SAMPLED, "num_return_sequences": 2}
+    output = run(model, ids, mask, **options)
+    assert_same(output, run(model, ids, mask, **options, use_cache=False))
+    assert_is_the_oracles(model, output, mask.repeat_interleave(2, dim=0))
+    assert not torch.equal(output.sequences[::2], output.sequences[1::2]), "two draws per prompt should differ"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 1.5}, {"top_k": 5}, {"top_p": 0.5}, {"min_p": 0.1}, {"typical_p": 0.7}, {"epsilon_cutoff": 0.01}],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_way_of_sampling_draws_the_tokens_of_full_forwards(make_converted, options, operator):
+    model = make_converted(operator=operator)
+    ids, mask = left_padded()
+    options = {"do_sample": True, **options}
+    assert_same(run(model, ids, mask, **options), run(model, ids, mask, **options, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_beam_search_finds_the_beams_of_full_forwards(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded(rows=2)
+    options = {**BEAMS, "num_return_sequences": 2}
+    output = run(model, ids, mask, **options)
+    beam_B1T = output.beam_indices[:, None]
+    assert (beam_B1T.diff(dim=-1) != 0).any(), "the test needs beams that change places"
+    assert_same(output, run(model, ids, mask, **options, use_cache=False))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**SAMPLED, "num_beams": 3, "num_return_sequences": 3},
+        {**BEAMS, "length_penalty": -1.0, "early_stopping": "never"},
+        {**BEAMS, "early_stopping": True, "no_repeat_ngram_size": 2},
+        {**BEAMS, "prefill_chunk_size": 5},
+    ],
+    ids=["sampled", "length-penalty", "early-stopping", "chunked-prefill"],
+)
+def test_every_way_of_beam_search_finds_the_beams_of_full_forwards(make_converted, options):
+    model = make_converted()
+    ids, mask = left_padded(rows=2)
+    ends = run(model, ids, mask, **BEAMS).sequences[:, PROMPT_LENGTH + 4].tolist()
+    options = {**options, "eos_token_id": ends}
+    expected = {key: value for key, value in options.items() if key != "prefill_chunk_size"}
+    assert_same(run(model, ids, mask, **options), run(model, ids, mask, **expected, use_cache=False))
+
+
+MOVED = {
+    "contrastive": {"penalty_alpha": 0.6, "top_k": 4},
+    "group-beams": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "constrained-beams": {"num_beams": 3, "force_words_ids": [[5]]},
+    "dola": {"dola_layers": "low"},
+}
+
+
+@pytest.mark.parametrize("options", MOVED.values(), ids=MOVED)
+def test_strategies_that_left_transformers_give_the_error_of_the_stock_model(make_converted, options):
+    ids, mask = unpadded()
+    messages = []
+    for model in (dense_model(), make_converted()):
+        with pytest.raises(ValueError, match="trust_remote_code") as refusal:
+            model.generate(ids, attention_mask=mask, max_new_tokens=2, do_sample=False, **options)
+        messages.append(str(refusal.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_decoding_loop_of_the_users_own_gets_exact_logits(make_converted, operator):
+    def rank_continuations(
+        model, input_ids, generation_config, **model_kwargs
+    ):  # the cache calls of contrastive search
+        outputs = model._prefill(input_ids, generation_config, model_kwargs)
+        cache, mask = outputs.past_key_values, model_kwargs["attention_mask"]
+        for _ in range(NEW_TOKENS):
+            top_BK = outputs.logits[:, -1].topk(3).indices
+            cache.batch_repeat_interleave(3)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            outputs = model(
+                top_BK.reshape(-1, 1),
+                attention_mask=mask.repeat_interleave(3, dim=0),
+                position_ids=mask.sum(dim=1, keepdim=True).repeat_interleave(3, dim=0) - 1,
+                past_key_values=cache,
+            )
+            chosen_B = outputs.logits[:, -1].logsumexp(-1).view(len(mask), 3).argmax(-1)
+            flat_B = torch.arange(len(mask)) * 3 + chosen_B
+            cache.batch_select_indices(flat_B)
+            outputs.logits = outputs.logits[flat_B]
+            input_ids = torch.cat([input_ids, top_BK.gather(1, chosen_B[:, None])], dim=1)
+        return input_ids, outputs.logits[:, -1]
+
+    model = make_converted(operator=operator)
+    ids, mask = left_padded()
+    sequences, logits_BV = model.generate(
+        ids, attention_mask=mask, custom_generate=rank_continuations, max_new_tokens=NEW_TOKENS
+    )
+    for row, padding in enumerate(PADDING):
+        expected_TV, _ = naive_forward(model, sequences[row, padding:])
+        torch.testing.assert_close(logits_BV[row], expected_TV[-1], atol=FP32_TOLERANCE, rtol=0)
+
+
+# what acts on scores or watches tokens
+
+
+class FavourNextToken(LogitsProcessor):
+    """Depends on the text, so that it sees every step."""
+
+    def __call__(self, input_ids, scores):
+        following = (input_ids[:, -1:] + 1) % scores.shape[-1]
+        return scores.scatter_add(1, following, torch.full_like(scores[:, :1], 3.0))
+
+
+PROCESSORS = {
+    "repetition-penalty": {"repetition_penalty": 1.5},
+    "no-repeat-ngram": {"no_repeat_ngram_size": 2},
+    "min-length": {"min_new_tokens": 8},
+    "bad-words": {"bad_words_ids": [[5], [7, 9]]},
+    "suppressed": {"suppress_tokens": list(range(100))},
+    "sequence-bias": {"sequence_bias": [[[4], 2.5], [[4, 6], 4.0]]},
+    "forced-end": {"forced_eos_token_id": 3},
+    "decaying-length": {"exponential_decay_length_penalty": (3, 1.5)},
+    "allowed-tokens": {"prefix_allowed_tokens_fn": lambda row, ids: list(range(20 * row, 20 * row + 40))},
+    "guidance": {"guidance_scale": 1.7},
+    "own": {"logits_processor": LogitsProcessorList([FavourNextToken()])},
+    "all-in-a-row": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "renormalize_logits": True, **SAMPLED},
+}
+
+
+@pytest.mark.parametrize("options", PROCESSORS.values(), ids=PROCESSORS)
+def test_logits_processors_see_the_scores_of_full_forwards(make_converted, options):
+    model = make_converted()
+    ids, mask = left_padded()
+    ends = run(model, ids, mask, **GREEDY).sequences[:, PROMPT_LENGTH + 9].tolist()
+    options = {**GREEDY, "eos_token_id": ends, **options}
+    output = run(model, ids, mask, **options)
+    expected = run(model, ids, mask, **options, use_cache=False)
+    assert torch.equal(output.sequences, expected.sequences)
+    for actual_BV, expected_BV in zip(output.scores, expected.scores, strict=True):
+        torch.testing.assert_close(actual_BV, expected_BV, atol=FP32_TOLERANCE, rtol=0)
+
+
+class StopAt(StoppingCriteria):
+    """A row ends at a token of `ends`."""
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.isin(input_ids[:, -1], self.ends)
+
+
+def test_stopping_criteria_stop_where_full_forwards_do(make_converted):
+    model = make_converted()
+    ids, mask = unpadded()
+    ends = run(model, ids, mask, **GREEDY).sequences[0, PROMPT_LENGTH + 5 : PROMPT_LENGTH + 6]
+    options = {**GREEDY, "stopping_criteria": StoppingCriteriaList([StopAt(ends)])}
+    output = run(model, ids, mask, **options)
+    assert output.sequences.shape[1] < PROMPT_LENGTH + NEW_TOKENS
+    assert_same(output, run(model, ids, mask, **options, use_cache=False))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [GREEDY, SAMPLED, {**GREEDY, "prompt_lookup_num_tokens": 3}],
+    ids=["greedy", "sampled", "prompt-lookup"],
+)
+def test_a_streamer_gets_every_token_in_order(make_converted, options):
+    model = make_converted()
+    ids, mask = unpadded()
+    streamer = Collector()
+    output = run(model, ids, mask, **options, streamer=streamer)
+    assert streamer.has_ended
+    assert torch.equal(torch.cat([piece.flatten() for piece in streamer.pieces]), output.sequences[0])
+    assert len(streamer.pieces) > 2
+    assert_is_the_oracles(model, output, mask)
+
+
+def test_a_streamed_batch_gets_a_token_per_row_and_step(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    streamer = Collector()
+    output = run(model, ids, mask, **GREEDY, streamer=streamer)
+    assert torch.equal(streamer.pieces[0], ids)
+    assert torch.equal(torch.stack(streamer.pieces[1:], dim=1), output.sequences[:, PROMPT_LENGTH:])
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, "topk"])
+def test_a_text_generated_within_the_steps_of_another_disturbs_neither(make_converted, operator):
+    model = make_converted(operator=operator)
+    ids, mask = left_padded()
+    other_ids, other_mask = unpadded(rows=2, length=9, seed=5)
+    others = []
+
+    class Interrupter(Collector):
+        def put(self, value):
+            others.append(run(model, other_ids, other_mask, **GREEDY, max_new_tokens=3))
+
+    expected, expected_other = run(model, ids, mask, **GREEDY), run(model, other_ids, other_mask, **GREEDY)
+    assert_same(run(model, ids, mask, **GREEDY, streamer=Interrupter()), expected)
+    assert len(others) == NEW_TOKENS + 1
+    assert all(torch.equal(other.sequences, expected_other.sequences[:, :12]) for other in others)
+
+
+# prompts in pieces
+
+
+@pytest.mark.parametrize("chunk", [5, 9])
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_a_prefill_in_chunks_equals_one_in_a_piece(make_converted, family, operator, chunk):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY, prefill_chunk_size=chunk, max_new_tokens=4)
+    assert_same(output, run(model, ids, mask, **GREEDY, max_new_tokens=4, use_cache=False))
+
+
+@pytest.mark.parametrize("chunk", [1, PROMPT_LENGTH, 64])
+def test_chunks_of_a_token_and_of_more_than_the_prompt_are_exact(make_converted, chunk):
+    model = make_converted()
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY, prefill_chunk_size=chunk)
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_three_turns_on_one_cache_equal_fresh_runs_on_the_whole_text(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    cache = None
+    for turn, options in enumerate((GREEDY, GREEDY, SAMPLED)):
+        output = run(model, ids, mask, **options, past_key_values=cache, max_new_tokens=5)
+        assert_same(output, run(model, ids, mask, **options, max_new_tokens=5, use_cache=False))
+        cache = output.past_key_values
+        assert cache.get_seq_length() == output.sequences.shape[1] - 1
+        ids, mask = extended(output, mask, 7, seed=turn)
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_a_later_turn_in_chunks_is_exact_or_refused_where_transformers_gets_it_wrong(make_converted, family, operator):
+    def second_turn(model, options):
+        first = run(model, *left_padded(), **GREEDY, max_new_tokens=5)
+        ids, mask = extended(first, left_padded()[1], 7, seed=1)
+        return run(model, ids, mask, **GREEDY, **options(first.past_key_values))
+
+    def in_chunks(cache):
+        return {"past_key_values": cache, "prefill_chunk_size": 3}
+
+    def as_a_whole(cache):
+        return {"use_cache": False}
+
+    model, dense = make_converted(family, operator=operator), dense_model("llama")
+    if torch.equal(second_turn(dense, in_chunks).sequences, second_turn(dense, as_a_whole).sequences):
+        assert_same(second_turn(model, in_chunks), second_turn(model, as_a_whole))
+    else:  # transformers 5.17 feeds the whole text again
+        refusal_of(lambda: second_turn(model, in_chunks), "prefill_chunk_size")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_turn_may_hand_over_only_its_new_tokens(make_converted, family):
+    model = make_converted(family)
+    ids, mask = left_padded()
+    first = run(model, ids, mask, **GREEDY)
+    ids, mask = extended(first, mask, 7, seed=1)
+    num_seen = first.past_key_values.get_seq_length()
+    output = run(model, ids[:, num_seen:], mask, **GREEDY, past_key_values=first.past_key_values)
+    expected = run(model, ids, mask, **GREEDY, use_cache=False)
+    assert torch.equal(output.sequences, expected.sequences[:, num_seen:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_embeddings_instead_of_tokens_give_the_same_continuation(make_converted, family):
+    model = make_converted(family)
+    ids, mask = left_padded()
+    expected = run(model, ids, mask, **GREEDY)
+    embeds = model.get_input_embeddings()(ids)
+    output = run(model, None, mask, **GREEDY, inputs_embeds=embeds)
+    assert torch.equal(output.sequences, expected.sequences[:, PROMPT_LENGTH:])
+    torch.testing.assert_close(torch.stack(output.logits), torch.stack(expected.logits), atol=FP32_TOLERANCE, rtol=0)
+    assert torch.equal(run(model, ids, mask, **GREEDY, inputs_embeds=embeds).sequences, expected.sequences)
+
+
+# candidates from elsewhere
+
+
+def assistant_options(name, family):
+    """What tells `generate` where to draw candidates from."""
+    if name == "dense":
+        return {"assistant_model": dense_model(family)}
+    return {"prompt": {"prompt_lookup_num_tokens": 4}, "early-exit": {"assistant_early_exit": 2}}[name]
+
+
+@pytest.mark.parametrize("assistant", ["dense", "prompt", "early-exit"])
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_assisted_greedy_decoding_gives_the_oracles_tokens(make_converted, crops, family, operator, assistant):
+    model = make_converted(family, operator=operator)
+    ids, mask = self_repeating()
+    output = run(model, ids, mask, **GREEDY, **assistant_options(assistant, family))
+    assert crops, "candidates are checked against a cache of this project"
+    assert_is_the_oracles(model, output, mask)
+    assert torch.equal(output.sequences[0, PROMPT_LENGTH:], torch.cat(output.logits).argmax(-1))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_rejected_candidates_leave_nothing_in_the_cache(make_converted, crops, operator):
+    model = make_converted(operator=operator)
+    wrong = dense_model(num_hidden_layers=2)
+    wrong.generation_config.assistant_confidence_threshold = 0.0
+    ids, mask = unpadded()
+    output = run(model, ids, mask, **GREEDY, assistant_model=wrong)
+    assert max(crops) > 2, "the test needs rejected candidates"
+    assert_is_the_oracles(model, output, mask)
+    cache = output.past_key_values
+    assert cache.get_seq_length() == output.sequences.shape[1] - 1
+    fresh = model(output.sequences[:, :-1]).past_key_values
+    if operator != "masked":
+        assert cache.layers[1].lengths() == fresh.layers[1].lengths()
+    ids, mask = extended(output, mask, 7, seed=1)
+    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
+    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dense_model_with_a_converted_assistant_gives_its_own_tokens(make_converted, family):
+    model, assistant = dense_model(family), make_converted(family)
+    ids, mask = unpadded()
+    assert_same(run(model, ids, mask, **GREEDY, assistant_model=assistant), run(model, ids, mask, **GREEDY))
+
+
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_a_model_accepts_every_candidate_of_its_twin(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    twin = copy.deepcopy(model)
+    twin.generation_config.assistant_confidence_threshold = 0.0
+    twin.generation_config.num_assistant_tokens = 4
+    twin.generation_config.num_assistant_tokens_schedule = "constant"
+    ids, mask = unpadded()
+    forwards = []
+    hook = model.register_forward_pre_hook(lambda *call: forwards.append(call))
+    output = run(model, ids, mask, **GREEDY, assistant_model=twin)
+    hook.remove()
+    assert len(forwards) == 3, "each forward takes four candidates and adds a token"
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("assistant", ["dense", "prompt"])
+def test_assisted_sampling_draws_from_the_oracles_logits(make_converted, family, assistant):
+    model = make_converted(family)
+    ids, mask = self_repeating()
+    output = run(model, ids, mask, **SAMPLED, **assistant_options(assistant, family))
+    assert_is_the_oracles(model, output, mask)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("make_cache", [DynamicCache, lambda config: DynamicCache()], ids=["for-the-config", "bare"])
+def test_assisted_decoding_works_on_a_stock_cache_of_the_users(make_converted, family, make_cache):
+    model = make_converted(family)
+    ids, mask = unpadded()
+    cache = make_cache(config=model.config)
+    output = run(model, ids, mask, **GREEDY, assistant_model=dense_model(family), past_key_values=cache)
+    assert_is_the_oracles(model, output, mask)
+
+
+def test_assisted_decoding_takes_batches_and_full_forwards_no_more_than_the_stock_model_does(make_converted):
+    for model in (dense_model(), make_converted()):
+        with pytest.raises(ValueError, match="batch_size = 1"):
+            run(model, *unpadded(rows=2), **GREEDY, prompt_lookup_num_tokens=3)
+        with pytest.raises(ValueError, match="use_cache=True"):
+            run(model, *unpadded(), **GREEDY, prompt_lookup_num_tokens=3, use_cache=False)
+
+
+# caches of the caller's
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_a_new_cache_of_any_dynamic_kind_gives_the_same_tokens(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    expected = run(model, ids, mask, **GREEDY, use_cache=False)
+    for cache in (DynamicCache(), DynamicCache(config=model.config), model.new_cache()):
+        output = run(model, ids, mask, **GREEDY, past_key_values=cache)
+        assert_same(output, expected)
+        assert output.past_key_values is cache
+        assert cache.get_seq_length() == PROMPT_LENGTH + NEW_TOKENS - 1
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_a_cropped_cache_continues_as_if_the_tokens_had_not_been(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    cache = model.new_cache()
+    cache.activate_past_recording()
+    output = run(model, ids, mask, **GREEDY, past_key_values=cache)
+    cache.crop(-6)
+    assert cache.get_seq_length() == PROMPT_LENGTH + NEW_TOKENS - 7
+    output.sequences = output.sequences[:, :-6]
+    ids, mask = extended(output, mask, 5, seed=1)
+    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
+    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_a_crop_happens_in_all_layers_or_is_refused_in_all(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY)
+    cache, has_window = output.past_key_values, bool(FAMILY_SETTINGS[family].get("sliding_window"))
+    if has_window:  # without recording, what the window would reach again is gone
+        refusal_of(lambda: cache.crop(-6), "activate_past_recording")
+    else:
+        cache.crop(-6)
+        output.sequences = output.sequences[:, :-6]
+    assert {layer.get_seq_length() for layer in cache.layers} == {output.sequences.shape[1] - 1}
+    ids, mask = extended(output, mask, 5, seed=1)
+    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
+    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_a_reset_cache_is_a_new_one(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    cache = run(model, *left_padded(), **GREEDY).past_key_values
+    cache.reset()
+    assert all(layer.get_seq_length() == 0 for layer in cache.layers)
+    ids, mask = left_padded(rows=2, seed=8)  # other rows than before
+    output = run(model, ids, mask, **GREEDY, past_key_values=cache)
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_rows_can_be_taken_out_of_a_cache_and_multiplied(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY)
+    output.past_key_values.batch_select_indices(torch.tensor([2, 0]))
+    output.past_key_values.batch_repeat_interleave(2)
+    rows = torch.tensor([2, 2, 0, 0])
+    output.sequences = output.sequences[rows]
+    ids, mask = extended(output, mask[rows], 7, seed=1)  # the copies go on differently
+    following = run(model, ids, mask, **GREEDY, past_key_values=output.past_key_values)
+    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+def test_a_multiplied_cache_is_continued_by_beams(make_converted):
+    model = make_converted()
+    ids, mask = left_padded(rows=2)
+    cache = prefilled(model, ids[:, :-1], mask[:, :-1])
+    cache.batch_repeat_interleave(3)
+    output = run(model, ids, mask, **BEAMS, past_key_values=cache)
+    assert_same(output, run(model, ids, mask, **BEAMS, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
+def test_copies_of_a_prompts_cache_serve_many_continuations(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    prompt, mask = left_padded()
+    cache = prefilled(model, prompt, mask)
+    for seed in (1, 2):
+        ids = torch.cat([prompt, random_ids(3, 4, seed)], dim=1)
+        whole_mask = torch.cat([mask, mask.new_ones(3, 4)], dim=1)
+        output = run(model, ids, whole_mask, **GREEDY, past_key_values=copy.deepcopy(cache))
+        assert_same(output, run(model, ids, whole_mask, **GREEDY, use_cache=False))
+    assert cache.get_seq_length() == PROMPT_LENGTH
+
+
+def test_a_cache_of_other_rows_is_refused(make_converted):
+    model = make_converted()
+    ids, mask = unpadded(rows=2)
+    cache = model(ids[:, :-1]).past_key_values
+    with pytest.raises(UnsupportedModelError, match="kv cache holds 2 rows; got a batch of 6"):
+        run(model, ids, mask, **BEAMS, past_key_values=cache)
+
+
+# caches that store one entry per token
+
+
+WORKING_IMPLEMENTATIONS = ("dynamic", "hybrid")  # transformers itself takes hybrid for an old name of its default
+REFUSED_IMPLEMENTATIONS = [*sorted({*ALL_CACHE_IMPLEMENTATIONS} - {*WORKING_IMPLEMENTATIONS}), "paged"]
+
+
+@pytest.mark.parametrize("implementation", WORKING_IMPLEMENTATIONS)
+def test_names_of_the_dynamic_cache_are_exact(make_converted, implementation):
+    model = make_converted()
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY, cache_implementation=implementation)
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize("prompts", [unpadded, left_padded])
+@pytest.mark.parametrize("implementation", REFUSED_IMPLEMENTATIONS)
+def test_other_cache_implementations_are_refused(make_converted, implementation, prompts):
+    model = make_converted()
+    ids, mask = prompts()
+    refusal_of(lambda: run(model, ids, mask, **GREEDY, cache_implementation=implementation), "cache_implementation")
+
+
+def test_a_cache_implementation_in_the_models_own_generation_config_is_refused(make_converted):
+    model = make_converted()
+    model.generation_config.cache_implementation = "static"
+    refusal_of(lambda: run(model, *unpadded(), **GREEDY), "cache_implementation")
+
+
+def test_continuous_batching_is_refused(make_converted):
+    model = make_converted()
+    refusal_of(lambda: model.generate_batch([[5, 6, 7]], max_new_tokens=2), "continuous batching")
+
+
+class RoundedLayer(DynamicLayer):
+    """Stands for the quantised layers, whose packages need not be there."""
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        return super().update(key_states.half().float(), value_states.half().float(), *args, **kwargs)
+
+
+def static_cache(model):
+    return StaticCache(config=model.config, max_cache_len=64)
+
+
+def offloaded_cache(model):
+    cache = DynamicCache(config=model.config)
+    cache.offloading = True  # its constructor needs a GPU
+    return cache
+
+
+def quantised_cache(model):
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoundedLayer() for _ in cache.layers]
+    return cache
+
+
+def encoder_decoder_cache(model):
+    return EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+
+
+def used_dense_cache(model):
+    return dense_model()(random_ids(3, 5)).past_key_values
+
+
+@pytest.mark.parametrize("prompts", [unpadded, left_padded])
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "make_cache", [static_cache, offloaded_cache, quantised_cache, encoder_decoder_cache, used_dense_cache]
+)
+def test_caches_that_would_store_skipped_tokens_are_refused(make_converted, make_cache, operator, prompts):
+    model = make_converted(operator=operator)
+    ids, mask = prompts(rows=3)
+    refusal_of(lambda: run(model, ids, mask, **GREEDY, past_key_values=make_cache(model)), "past_key_values")
+    refusal_of(lambda: model(ids, past_key_values=make_cache(model)), "past_key_values")
+
+
+def test_a_dense_model_refuses_the_cache_of_a_converted_one(make_converted):
+    cache = make_converted()(random_ids(1, 9)).past_key_values
+    refusal_of(lambda: dense_model()(random_ids(1, 1), past_key_values=cache), "past_key_values")
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_cache_with_other_routed_layers_is_refused(make_converted, is_used):
+    model, other = make_converted(routed_layers=(1,)), make_converted(routed_layers=(1, 3))
+    cache = other(random_ids(1, 9)).past_key_values if is_used else other.new_cache()
+    refusal_of(lambda: model(random_ids(1, 1), past_key_values=cache), "past_key_values")
+
+
+@pytest.mark.parametrize(
+    "operators", [("threshold", "masked"), ("masked", "threshold"), ("masked", "kv_only")], ids=str
+)
+def test_a_used_cache_of_another_operator_is_refused(make_converted, operators):
+    filler, reader = (make_converted(operator=operator) for operator in operators)
+    cache = filler(random_ids(1, 9)).past_key_values
+    refusal_of(lambda: reader(random_ids(1, 1), past_key_values=cache), "past_key_values")
+
+
+# what else `generate` returns or sets
+
+
+def test_compilation_options_change_nothing(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY, compile_config=CompileConfig())
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
+
+
+@pytest.mark.parametrize(("family", "operator"), CASES)
+def test_recorded_hidden_states_are_those_of_a_full_forward(make_converted, family, operator):
+    model = make_converted(family, operator=operator)
+    ids, mask = unpadded(rows=2)
+    output = run(model, ids, mask, **GREEDY, output_hidden_states=True)
+    expected = model(output.sequences[:, :-1], use_cache=False, output_hidden_states=True).hidden_states
+    for layer, expected_BTD in enumerate(expected):
+        actual_BTD = torch.cat([step[layer] for step in output.hidden_states], dim=1)
+        torch.testing.assert_close(actual_BTD, expected_BTD, atol=FP32_TOLERANCE, rtol=FP32_TOLERANCE)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_attention_weights_are_refused(make_converted, operator, attention):
+    model = make_converted(operator=operator)
+    model.set_attn_implementation(attention)
+    ids, mask = unpadded()
+    refusal_of(lambda: run(model, ids, mask, **GREEDY, output_attentions=True), "output_attentions")
+    refusal_of(lambda: model(ids, output_attentions=True), "output_attentions")
+
+
+def test_a_plain_call_returns_the_tokens_alone(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    tokens = model.generate(ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False)
+    assert torch.equal(tokens, run(model, ids, mask, **GREEDY, use_cache=False).sequences)
+
+
+def test_logits_of_all_tokens_can_be_kept(make_converted):
+    model = make_converted()
+    ids, mask = left_padded()
+    output = run(model, ids, mask, **GREEDY, logits_to_keep=0)
+    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
