@@ -38,22 +38,26 @@ def run_packed(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
     packing = Packing.from_mask(keep_BT, call.packed_sequences)
     cache_layer = call.cache_layer
     assert cache_layer is None or isinstance(cache_layer, RaggedLayer), "the slot was made for this execution"
+    is_first = cache_layer is None or not any(cache_layer.lengths())
     if cache_layer is not None:
-        cache_layer.begin(packing.batch)
+        cache_layer.begin(packing.batch, packing)
     if packing.num_kept:
         cos, sin = call.position_embeddings
-        packed_1PD = layer.gated(
-            packing.pack(hidden_BTD),
-            packing.pack_scalar(gate_BT),
+        gate_1P1 = packing.pack_scalar(gate_BT)
+        packed_1PD = layer.add_attention(
+            lambda: packing.pack(hidden_BTD),
+            gate_1P1,
             attention_mask=None,
             position_embeddings=(packing.pack_positions(cos), packing.pack_positions(sin)),
             past_key_values=call.past_key_values,
-            ragged=RaggedStep(packing, cache_layer, call.backend),
+            ragged=RaggedStep(packing, cache_layer, call.backend, is_first),
         )
-        hidden_BTD = packing.scatter(hidden_BTD, packed_1PD)
+        output_BTD = packing.scatter(hidden_BTD, layer.add_mlp(packed_1PD, gate_1P1))
+    else:
+        output_BTD = hidden_BTD
     if cache_layer is not None:
         cache_layer.advance(packing.num_tokens)
-    return hidden_BTD
+    return output_BTD
 
 
 def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
@@ -64,8 +68,8 @@ def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_
     assert cache_layer is None or isinstance(cache_layer, RaggedLayer), "the slot was made for this execution"
     if cache_layer is not None:
         cache_layer.begin(whole.batch)
-    computed_BTD = layer.gated(
-        hidden_BTD,
+    computed_BTD = layer.add_attention(
+        lambda: hidden_BTD,
         gate_BT[..., None],
         attention_mask=None,
         position_embeddings=call.position_embeddings,
@@ -74,7 +78,7 @@ def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_
     )
     if cache_layer is not None:
         cache_layer.advance(whole.num_tokens)
-    return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
+    return torch.where(keep_BT[..., None], layer.add_mlp(computed_BTD, gate_BT[..., None]), hidden_BTD)
 
 
 def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
@@ -91,14 +95,14 @@ def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
     if layer.window is not None:
         is_seen_TK = is_seen_TK.triu(num_past - layer.window + 1)
     is_seen_B1TK = (is_seen_TK & kept_BK[:, None, :])[:, None]
-    computed_BTD = layer.gated(
-        hidden_BTD,
+    computed_BTD = layer.add_attention(
+        lambda: hidden_BTD,
         gate_BT[..., None],
         attention_mask=_additive(is_seen_B1TK, hidden_BTD.dtype) if layer.needs.softcap else is_seen_B1TK,
         position_embeddings=call.position_embeddings,
         past_key_values=call.past_key_values,
     )
-    return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
+    return torch.where(keep_BT[..., None], layer.add_mlp(computed_BTD, gate_BT[..., None]), hidden_BTD)
 
 
 def _additive(is_seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -41,15 +41,14 @@ class PreNormLayer(RoutedLayer):
 
     input_layernorm: nn.Module
     post_attention_layernorm: nn.Module
-    mlp: nn.Module
 
-    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
-        """Attention of the normed input."""
-        return self.self_attn(hidden_states=self.input_layernorm(hidden_BTD), **attention_kwargs)[0]
+    def before_attention(self, hidden_BTD: Tensor) -> Tensor:
+        """The first norm."""
+        return self.input_layernorm(hidden_BTD)
 
-    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
-        """MLP of the normed input."""
-        return self.mlp(self.post_attention_layernorm(hidden_BTD))
+    def before_mlp(self, hidden_BTD: Tensor) -> Tensor:
+        """The second norm."""
+        return self.post_attention_layernorm(hidden_BTD)
 
 
 class DropoutPreNormLayer(PreNormLayer):
@@ -58,13 +57,13 @@ class DropoutPreNormLayer(PreNormLayer):
     resid_attn_dropout: nn.Module
     resid_mlp_dropout: nn.Module
 
-    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
-        """Attention of the normed input, then dropout."""
-        return self.resid_attn_dropout(super().attention_branch(hidden_BTD, **attention_kwargs))
+    def after_attention(self, attention_BTD: Tensor) -> Tensor:
+        """Dropout."""
+        return self.resid_attn_dropout(attention_BTD)
 
-    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
-        """MLP of the normed input, then dropout."""
-        return self.resid_mlp_dropout(super().mlp_branch(hidden_BTD))
+    def after_mlp(self, mlp_BTD: Tensor) -> Tensor:
+        """Dropout."""
+        return self.resid_mlp_dropout(mlp_BTD)
 
 
 class PostNormLayer(RoutedLayer):
@@ -72,15 +71,22 @@ class PostNormLayer(RoutedLayer):
 
     post_attention_layernorm: nn.Module
     post_feedforward_layernorm: nn.Module
-    mlp: nn.Module
 
-    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
-        """Attention of the input itself, then the norm."""
-        return self.post_attention_layernorm(self.self_attn(hidden_states=hidden_BTD, **attention_kwargs)[0])
+    def before_attention(self, hidden_BTD: Tensor) -> Tensor:
+        """Nothing."""
+        return hidden_BTD
 
-    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
-        """MLP of the input itself, then the norm."""
-        return self.post_feedforward_layernorm(self.mlp(hidden_BTD))
+    def after_attention(self, attention_BTD: Tensor) -> Tensor:
+        """The first norm."""
+        return self.post_attention_layernorm(attention_BTD)
+
+    def before_mlp(self, hidden_BTD: Tensor) -> Tensor:
+        """Nothing."""
+        return hidden_BTD
+
+    def after_mlp(self, mlp_BTD: Tensor) -> Tensor:
+        """The second norm."""
+        return self.post_feedforward_layernorm(mlp_BTD)
 
 
 class SandwichNormLayer(RoutedLayer):
@@ -90,16 +96,22 @@ class SandwichNormLayer(RoutedLayer):
     post_attention_layernorm: nn.Module
     pre_feedforward_layernorm: nn.Module
     post_feedforward_layernorm: nn.Module
-    mlp: nn.Module
 
-    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
-        """Attention between two norms."""
-        attention_BTD = self.self_attn(hidden_states=self.input_layernorm(hidden_BTD), **attention_kwargs)[0]
+    def before_attention(self, hidden_BTD: Tensor) -> Tensor:
+        """The first norm."""
+        return self.input_layernorm(hidden_BTD)
+
+    def after_attention(self, attention_BTD: Tensor) -> Tensor:
+        """The second norm."""
         return self.post_attention_layernorm(attention_BTD)
 
-    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
-        """MLP between two norms."""
-        return self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(hidden_BTD)))
+    def before_mlp(self, hidden_BTD: Tensor) -> Tensor:
+        """The third norm."""
+        return self.pre_feedforward_layernorm(hidden_BTD)
+
+    def after_mlp(self, mlp_BTD: Tensor) -> Tensor:
+        """The fourth norm."""
+        return self.post_feedforward_layernorm(mlp_BTD)
 
 
 @dataclass(frozen=True)

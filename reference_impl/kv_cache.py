@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from reference_impl.errors import UnsupportedModelError
+from reference_impl.packing import Packing
 
 MIN_SLACK_TOKENS = 8
 SLACK_SHIFT = 4  # capacity = length + length / 2**4
@@ -285,6 +286,7 @@ class RaggedLayer(CacheLayerMixin):
         self.seen = 0
         self._oldest = 0  # stored tokens below this seen index may have been dropped
         self._is_open = False  # between begin and advance, while its routed layer runs
+        self._packing: Packing | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Remember dtype and device of the first keys."""
@@ -295,8 +297,10 @@ class RaggedLayer(CacheLayerMixin):
         """From now on tokens that slid out of the window are dropped only after a `crop` (assisted decoding)."""
         self.record_past = True
 
-    def begin(self, batch: int) -> None:
-        """Make sure there is a row per sequence.
+    def begin(self, batch: int, packing: Packing | None = None) -> None:
+        """A forward begins: make sure there is a row per sequence, and remember which tokens `update` will be handed.
+
+        Without a `packing` the attention function stores what is kept itself, with `append`.
 
         Raises:
             UnsupportedModelError: the batch size differs from the one the cache was filled with.
@@ -305,6 +309,7 @@ class RaggedLayer(CacheLayerMixin):
             self.rows = [RaggedRow() for _ in range(batch)]
         _check_rows(len(self.rows), batch)
         self.is_initialized = self._is_open = True
+        self._packing = packing
 
     def append(self, row: int, key_GTH: Tensor, value_GTH: Tensor, token_index_T: Tensor) -> None:
         """Store kept tokens of one row; `token_index_T` is their index within this forward's tokens."""
@@ -313,7 +318,7 @@ class RaggedLayer(CacheLayerMixin):
     def advance(self, num_tokens: int) -> None:
         """`num_tokens` more tokens per row were seen, kept or not; called once per forward, after the layer ran."""
         self.seen += num_tokens
-        self._is_open = False
+        self._is_open, self._packing = False, None
         if self.window is None or self.record_past:
             return
         self._oldest = max(0, self.seen - (self.window - 1))
@@ -322,7 +327,10 @@ class RaggedLayer(CacheLayerMixin):
                 row.drop(row.num_older(self._oldest))
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Return the new keys and values as they are: the attention function stores and reads kept rows itself.
+        """Store packed keys and values (1, G, P, H), or whole rows of them (B, G, T, H).
+
+        The attention function reads the rows, so nothing comes back but empty tensors, and the new states are freed before it
+        runs; only the first tokens of whole rows come back as they are, for one plain attention over the block.
 
         Raises:
             UnsupportedModelError: a dense layer asks, which would attend to the new tokens alone.
@@ -331,7 +339,28 @@ class RaggedLayer(CacheLayerMixin):
             raise UnsupportedModelError(
                 "past_key_values: a dense layer got the cache of a routed one; use a new cache for another model"
             )
-        return key_states, value_states
+        packing = self._packing
+        if packing is None:
+            return key_states, value_states
+        is_plain = packing.flat_index_P is None and not any(self.lengths())
+        key_rows, value_rows = packing.split_rows(key_states), packing.split_rows(value_states)
+        for row, token_index_T in enumerate(packing.token_index_rows(key_states.device)):
+            if packing.lengths[row]:
+                self.append(row, key_rows[row], value_rows[row], token_index_T)
+        if is_plain:
+            return key_states, value_states
+        return key_states[:, :, :0].clone(), value_states[:, :, :0].clone()
+
+    def stored_rows(self, lengths_q: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Views (G, K, H) of each row's keys and values; empty for rows without a query, whose keys nobody reads."""
+        some = next(row for row in self.rows if row.keys is not None and row.values is not None)
+        assert some.keys is not None and some.values is not None, "just looked for"
+        keys, values = [], []
+        for row, num_queries in zip(self.rows, lengths_q, strict=True):
+            has_query = num_queries > 0 and row.keys is not None and row.values is not None
+            keys.append(row.keys[:, : row.length] if has_query and row.keys is not None else some.keys[:, :0])
+            values.append(row.values[:, : row.length] if has_query and row.values is not None else some.values[:, :0])
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(keys that the mask covers, offset): a mask over seen tokens tells which new ones are padding."""

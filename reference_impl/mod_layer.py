@@ -1,12 +1,13 @@
 """The decoder layer that routes: gates its input, decides which tokens are kept, and runs only those.
 
 In: hidden states (B, T, D) and the cache, as a Hugging Face decoder layer gets them. Out: hidden states (B, T, D).
-A family (hf_families.py) adds its stock layer class and the two branches; executions.py says how a decision becomes work.
+A family (hf_families.py) adds its stock layer class and where its norms stand; executions.py says how a decision becomes work.
 
 Shapes: B batch, T tokens, D model dim, K keys that the mask covers.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,14 +36,23 @@ class RoutedLayer(nn.Module):
     window: int | None
     needs: AttentionNeeds
     self_attn: Any
+    mlp: Any
 
-    def attention_branch(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
-        """What the stock layer adds to the residual stream first: norm and attention. Set by the family."""
+    def before_attention(self, hidden_BTD: Tensor) -> Tensor:
+        """Residual stream -> input of the attention module. Set by the family."""
         raise NotImplementedError
 
-    def mlp_branch(self, hidden_BTD: Tensor) -> Tensor:
-        """What the stock layer adds second: norm and MLP. Set by the family."""
+    def after_attention(self, attention_BTD: Tensor) -> Tensor:
+        """Output of the attention module -> what is added to the residual stream."""
+        return attention_BTD
+
+    def before_mlp(self, hidden_BTD: Tensor) -> Tensor:
+        """Residual stream -> input of the MLP. Set by the family."""
         raise NotImplementedError
+
+    def after_mlp(self, mlp_BTD: Tensor) -> Tensor:
+        """Output of the MLP -> what is added to the residual stream."""
+        return mlp_BTD
 
     @torch.compiler.disable(reason="how many tokens are kept is known only to the device")
     def forward(
@@ -80,15 +90,22 @@ class RoutedLayer(nn.Module):
         call = LayerCall(position_embeddings, past_key_values, cache_layer, backend, packed_sequences)
         return execution.run(self, hidden_states, gate_BT, keep_BT, call)
 
-    def gated(self, hidden_BTD: Tensor, gate_BT1: Tensor, **attention_kwargs: Any) -> Tensor:
-        """x + g * attention(x), then the same with the MLP; g is one shared gate, or 1 (`gate: unit`)."""
-        attention_BTD = self.attention_branch(hidden_BTD, **attention_kwargs)
+    def add_attention(self, residual: Callable[[], Tensor], gate_BT1: Tensor, **attention_kwargs: Any) -> Tensor:
+        """x + g * attention(x), x being what `residual` gathers; g is one shared gate, or 1 (`gate: unit`).
+
+        Gathered twice, so that no copy of x is alive while attention runs.
+        """
+        attention_BTD = self.self_attn(hidden_states=self.before_attention(residual()), **attention_kwargs)[0]
+        return self._add(residual(), self.after_attention(attention_BTD), gate_BT1)
+
+    def add_mlp(self, hidden_BTD: Tensor, gate_BT1: Tensor) -> Tensor:
+        """x + g * MLP(x)."""
+        return self._add(hidden_BTD, self.after_mlp(self.mlp(self.before_mlp(hidden_BTD))), gate_BT1)
+
+    def _add(self, hidden_BTD: Tensor, branch_BTD: Tensor, gate_BT1: Tensor) -> Tensor:
         if self.routing.config.gate == "unit":
-            hidden_BTD = hidden_BTD + attention_BTD
-            return hidden_BTD + self.mlp_branch(hidden_BTD)
-        gate_BT1 = gate_BT1.to(hidden_BTD.dtype)
-        hidden_BTD = torch.addcmul(hidden_BTD, attention_BTD, gate_BT1)
-        return torch.addcmul(hidden_BTD, self.mlp_branch(hidden_BTD), gate_BT1)
+            return hidden_BTD + branch_BTD
+        return torch.addcmul(hidden_BTD, branch_BTD, gate_BT1.to(hidden_BTD.dtype))
 
 
 def sliding_windows(config: Any) -> list[int | None]:

@@ -74,6 +74,10 @@ class Packing:
             index_P = index_P % self.num_tokens
         return table_BTH.reshape(-1, table_BTH.shape[-1]).index_select(0, index_P)[None]
 
+    def split_rows(self, states: Tensor) -> list[Tensor]:
+        """(1, G, P, H) packed, or (B, G, T, H) of whole rows -> one (G, kept, H) view per sequence."""
+        return list(states) if self.flat_index_P is None else list(states[0].split(self.lengths, dim=1))
+
     def scatter(self, hidden_BTD: Tensor, packed_1PD: Tensor) -> Tensor:
         """A new (B, T, D): kept tokens from `packed_1PD`, skipped ones from `hidden_BTD`."""
         if self.flat_index_P is None:

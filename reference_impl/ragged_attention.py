@@ -1,4 +1,4 @@
-"""The attention function of routed layers: stores kept keys and values, then attends to what is stored.
+"""The attention function of routed layers: attends to the kept keys and values that their cache holds.
 
 In: projected, rotated states from the stock attention module, and a `RaggedStep` from the routed layer. Out: attention outputs.
 Registered with transformers under `VARLEN_ATTENTION`, so the stock module's projections and rotary embedding stay in use.
@@ -23,14 +23,16 @@ VARLEN_ATTENTION = "mod_varlen"
 
 @dataclass(frozen=True)
 class RaggedStep:
-    """What the attention function needs to store and read kept keys: packed rows, their cache, the backend's name.
+    """What the attention function needs to read kept keys: packed rows, their cache, the backend's name.
 
-    `kept` is None where the queries are the kept tokens; the `kv_only` control computes all queries and names the kept ones.
+    `is_first` says that nothing was stored before this forward. `kept` is None where the queries are the kept tokens; the `kv_only`
+    control computes all queries and names the kept ones.
     """
 
     packing: Packing
     cache_layer: RaggedLayer | None
     backend: str
+    is_first: bool = False
     kept: Packing | None = None
 
 
@@ -75,17 +77,15 @@ def mod_varlen_attention(
     if sliding_window is not None and num_seen + packing.num_tokens <= sliding_window:
         sliding_window = None  # too few tokens for it to hide one
     if ragged.kept is not None:
-        key_rows, value_rows = _split_rows(key, packing), _split_rows(value, packing)
+        key_rows, value_rows = packing.split_rows(key), packing.split_rows(value)
         return _attend_kept_keys(query, key_rows, value_rows, ragged, scale, sliding_window, softcap), None
-    is_first = cache_layer is None or not any(cache_layer.lengths())
-    if packing.flat_index_P is None and is_first and sliding_window is None and softcap is None:
-        if cache_layer is not None:
-            _store(cache_layer, list(key), list(value), packing)
+    if ragged.is_first and packing.flat_index_P is None and sliding_window is None and softcap is None:
         return causal_attention(query, key, value, scale).transpose(1, 2), None
     query_PNH = query.transpose(1, 2).reshape(-1, query.shape[1], query.shape[-1])
-    key_rows, value_rows = _split_rows(key, packing), _split_rows(value, packing)
-    if cache_layer is not None:
-        key_rows, value_rows = _store(cache_layer, key_rows, value_rows, packing)
+    if cache_layer is None:
+        key_rows, value_rows = packing.split_rows(key), packing.split_rows(value)
+    else:
+        key_rows, value_rows = cache_layer.stored_rows(packing.lengths)
     query_index_rows = key_index_rows = None
     if sliding_window is not None:
         query_index_rows = [(index_T + num_seen).int() for index_T in packing.token_index_rows(query.device)]
@@ -103,31 +103,6 @@ def mod_varlen_attention(
     )
     out_PNH = BACKENDS[ragged.backend].run(inputs)
     return out_PNH.view(*query.transpose(1, 2).shape), None
-
-
-def _split_rows(states: Tensor, packing: Packing) -> list[Tensor]:
-    """(1, G, P, H) packed or (B, G, T, H) -> one (G, kept, H) view per row."""
-    return list(states) if packing.flat_index_P is None else list(states[0].split(packing.lengths, dim=1))
-
-
-def _store(
-    cache_layer: RaggedLayer, key_rows: list[Tensor], value_rows: list[Tensor], packing: Packing
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Append each row's new keys and values; return views of everything kept so far, for rows with new tokens.
-
-    Rows without new tokens have no query, so their keys are left out of what the backend reads (an empty stand-in).
-    """
-    token_index = packing.token_index_rows(key_rows[0].device)
-    all_keys, all_values = [], []
-    for row, (key_GTH, value_GTH) in enumerate(zip(key_rows, value_rows, strict=True)):
-        if key_GTH.shape[1]:
-            cache_layer.append(row, key_GTH, value_GTH, token_index[row])
-            stored = cache_layer.rows[row]
-            assert stored.keys is not None and stored.values is not None, "a row with tokens has buffers"
-            key_GTH, value_GTH = stored.keys[:, : stored.length], stored.values[:, : stored.length]
-        all_keys.append(key_GTH)
-        all_values.append(value_GTH)
-    return all_keys, all_values
 
 
 def _attend_kept_keys(
