@@ -5,6 +5,8 @@ In: a stock model's forward and `generate` calls. Out: the same results, with `M
 
 from typing import Any, ClassVar
 
+import transformers
+from packaging.version import Version
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -19,6 +21,8 @@ from reference_impl.packing import has_restart, packed_sequence_lengths, positio
 from reference_impl.routing import Routing, RoutingReport
 
 MODEL_TYPE_PREFIX = "mod_"
+# transformers 5.17 is wrong about chunks behind a filled cache and 5.23 is right; those between were not tried
+CHUNKS_CONTINUE_SINCE = Version("5.23")
 IGNORED_LABEL = -100  # of the stock loss
 DYNAMIC_IMPLEMENTATIONS = (
     None,
@@ -229,10 +233,12 @@ class ModModel:
             raise UnsupportedModelError(
                 f"cache_implementation: got {implementation!r}, which stores one entry per token; leave it out"
             )
-        had_cache = model_kwargs.get("past_key_values") is not None
+        given = model_kwargs.get("past_key_values")
+        if generation_config.prefill_chunk_size is not None:
+            _refuse_chunks_behind(given)
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
         made: Any = model_kwargs.get("past_key_values")
-        if not had_cache and type(made) is DynamicCache and not made.offloading:
+        if given is None and type(made) is DynamicCache and not made.offloading:
             model_kwargs["past_key_values"] = self.new_cache()
             if getattr(generation_config, "is_assistant", False):  # its candidates are taken back
                 model_kwargs["past_key_values"].activate_past_recording()
@@ -250,6 +256,18 @@ class ModModel:
     def routing_report(self, keep_masks: bool = False) -> RoutingReport:
         """What the routed layers kept in the last forward, padding not counted; with the masks (B, T) themselves on request."""
         return self.routing.report(keep_masks)
+
+
+def _refuse_chunks_behind(cache: Any) -> None:
+    if (
+        isinstance(cache, Cache)
+        and cache.get_seq_length()
+        and Version(transformers.__version__) < CHUNKS_CONTINUE_SINCE
+    ):
+        raise UnsupportedModelError(
+            f"prefill_chunk_size: transformers {transformers.__version__} feeds a filled cache its own tokens again; "
+            f"leave it out, or use transformers {CHUNKS_CONTINUE_SINCE} or newer"
+        )
 
 
 def _described(attention_mask: Any) -> str:
