@@ -5,14 +5,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH_INDEX ?=
+OLDEST := $(VENV)/oldest
+OLDEST_TRANSFORMERS = $(shell sed -n 's/^transformers==//p' constraints-oldest.txt)
 
-.PHONY: run test lint format clean
+.PHONY: run test test-oldest lint format clean
 
 run: $(INSTALLED)
 	$(BIN)/modbench run scenarios/quickstart.yaml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The tests that run models, on the oldest supported transformers: a folder in front of the environment, not a second one.
+test-oldest: $(OLDEST)/.installed
+	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -c 'import sys, transformers as t; \
+		sys.exit(t.__version__ != "$(OLDEST_TRANSFORMERS)" and f"$@: got transformers {t.__version__} of {t.__file__}")'
+	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest tests/reference_impl \
+		tests/modbench/test_guard*.py tests/modbench/test_methods*.py tests/modbench/test_worker*.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -30,6 +39,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(INSTALLED)
+
+$(OLDEST)/.installed: $(INSTALLED) constraints-oldest.txt
+	rm -rf $(OLDEST)
+	$(BIN)/pip install --quiet --no-deps --target $(OLDEST) --requirement constraints-oldest.txt
+	touch $(OLDEST)/.installed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
