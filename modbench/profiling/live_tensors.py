@@ -1,13 +1,14 @@
 """Peak of live tensor bytes on the CPU over a region, exact and repeatable. In: a `with` block. Out: bytes.
 
-Read off the allocator events of torch's own profiler, so what a kernel allocates and frees inside one operator counts too; a
-`TorchDispatchMode` that follows storages sees only what operators take and return. Counted: every block that torch's CPU
-allocator hands out in the calling thread after entry, from then until it is freed: tensors, temporaries and workspaces, at
-the size asked for. Views and in-place operators allocate nothing. Not counted: what was alive before, whether or not it is
-freed in the region; memory of others (numpy arrays that a tensor wraps, scratch memory that oneDNN and MKL keep themselves,
-Python objects); the allocator's rounding; other devices; other threads, those of torch's own operators included.
+Read off the allocator events of torch's own profiler, so that what a kernel allocates and frees inside one operator counts
+too; a `TorchDispatchMode` that follows storages sees only what operators take and return.
 
-Repeatable, because Python's cycle collector does not run inside: tensors in a reference cycle are alive until the region ends.
+Counted: every block that torch's CPU allocator hands out in this thread after entry, at the size asked for, until it is
+freed: tensors, temporaries, workspaces. Views and in-place operators allocate nothing. Not counted: what was alive before,
+whether or not it is freed in the region; memory of others (arrays that a tensor wraps, what oneDNN and MKL keep to
+themselves, Python objects); the allocator's rounding; other devices; other threads, torch's own workers among them.
+
+Repeatable, because Python's cycle collector does not run inside: tensors in a reference cycle live until the region ends.
 Workspaces may grow with torch's number of threads. The profiler slows operators down: never time a region.
 """
 
@@ -15,6 +16,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 ALLOCATOR_EVENT = "[memory]"
@@ -28,14 +30,14 @@ class AllocatorEvent(NamedTuple):
 
 
 class LiveTensorPeak:
-    """`with LiveTensorPeak() as peak: ...`, then `peak.peak_bytes`; regions may lie within one another.
+    """`with LiveTensorPeak() as peak: ...`, then `peak.peak_bytes`. Regions of one thread may lie within one another.
 
     Attributes:
         peak_bytes: the most bytes alive at once of those allocated since entry; None until the region has ended.
-        remaining_bytes: bytes of those that are alive when it ends (results, caches); None until then.
+        remaining_bytes: those still alive at its end (results, caches); None until then.
 
     Raises:
-        RuntimeError: from torch, if another profiler is running in this thread.
+        RuntimeError: on entry, where a torch profiler is running: there can be one only, and a second would end it.
     """
 
     _open: ClassVar[list["LiveTensorPeak"]] = []
@@ -53,6 +55,8 @@ class LiveTensorPeak:
         if self._open:
             self._hand_out_events()
         else:
+            if torch.autograd._profiler_enabled():
+                raise RuntimeError("a torch profiler is running; expected none: leave it before LiveTensorPeak begins")
             gc.collect()
             LiveTensorPeak._was_collecting = gc.isenabled()
             gc.disable()
@@ -86,7 +90,7 @@ class LiveTensorPeak:
             region.count(events)
 
     def count(self, events: Iterable[AllocatorEvent]) -> None:
-        """Follow allocations and frees in their order; frees of blocks that are older than the region are passed over."""
+        """Follow allocations and frees in their order; the free of a block older than the region changes nothing."""
         for address, num_bytes in events:
             if num_bytes > 0:
                 self._num_bytes_at[address] = num_bytes
@@ -97,10 +101,10 @@ class LiveTensorPeak:
 
 
 def allocator_events(recorder: profile) -> Iterator[AllocatorEvent]:
-    """The CPU allocator's events of a stopped profiler, in the order of their time."""
+    """The CPU allocator's events of a profiler that was stopped, in the order of their time."""
     assert recorder.profiler is not None and recorder.profiler.kineto_results is not None, "the profiler has run"
     found = _allocations(recorder.profiler.kineto_results.experimental_event_tree())
-    # a stable sort: events of one nanosecond stay in the order in which the tree lists them, which is that of their operator
+    # the sort is stable: events of one nanosecond keep the order of the tree, which is that of their operators
     for event in sorted(found, key=lambda event: event.start_time_ns):
         yield AllocatorEvent(event.extra_fields.ptr, event.extra_fields.alloc_size)
 
