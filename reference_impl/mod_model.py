@@ -24,11 +24,7 @@ MODEL_TYPE_PREFIX = "mod_"
 # transformers 5.17 is wrong about chunks behind a filled cache and 5.23 is right; those between were not tried
 CHUNKS_CONTINUE_SINCE = Version("5.23")
 IGNORED_LABEL = -100  # of the stock loss
-DYNAMIC_IMPLEMENTATIONS = (
-    None,
-    "dynamic",
-    "hybrid",
-)  # the last is an old name that transformers still reads as the default
+DYNAMIC_IMPLEMENTATIONS = (None, "dynamic", "hybrid")  # transformers reads hybrid as an old name of its default
 
 
 class ModModel:
@@ -238,7 +234,7 @@ class ModModel:
             _refuse_chunks_behind(given)
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)  # type: ignore[misc]
         made: Any = model_kwargs.get("past_key_values")
-        if given is None and type(made) is DynamicCache and not made.offloading:
+        if given is None and type(made) is DynamicCache:
             model_kwargs["past_key_values"] = self.new_cache()
             if getattr(generation_config, "is_assistant", False):  # its candidates are taken back
                 model_kwargs["past_key_values"].activate_past_recording()

@@ -3,7 +3,8 @@
 import pytest
 
 from modbench.presets import FAMILIES, PRESETS, Geometry
-from reference_impl import hf_families
+from modbench.scenario import resolve_routed_layers
+from reference_impl import ModConfig, hf_families
 
 BYTES_BF16 = 2
 # preset: parameters in units of 1e9, KV KiB per token in bfloat16 (docs of the models, as in the platform notes)
@@ -52,3 +53,10 @@ def test_parameters_are_counted_piece_by_piece() -> None:
 
 def test_families_can_all_be_converted() -> None:
     assert set(FAMILIES) <= set(hf_families.FAMILIES)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("num_layers", [2, 7, 32])
+def test_a_share_of_layers_means_the_same_to_scenario_and_model(share: float, num_layers: int) -> None:
+    routed = resolve_routed_layers(share, num_layers) if round(share * num_layers) else (num_layers - 1,)
+    assert ModConfig(routed_layers=share).resolve_layers(num_layers) == routed
