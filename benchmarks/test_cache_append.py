@@ -14,7 +14,8 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from modbench.analysis.statistics import launch_value
-from reference_impl.kv_cache import ChunkedLayer, RaggedLayer
+from reference_impl.chunked_layer import ChunkedLayer
+from reference_impl.ragged_layer import RaggedLayer
 
 STORED_TOKENS = (4096, 16384, 65536)
 HEADS, HEAD_DIM = 8, 64

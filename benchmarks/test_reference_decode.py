@@ -19,7 +19,7 @@ from modbench.analysis.prediction import Ceilings, Keeping, Shares, Work, ideal_
 from modbench.presets import PRESETS
 from modbench.profiling.ceilings import measure_ceilings
 from reference_impl import ModCache
-from reference_impl.kv_cache import RaggedLayer
+from reference_impl.ragged_layer import RaggedLayer
 
 GEOMETRY = PRESETS["bench-8x512"]
 KEEP_RATIO = 1 / 9

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from reference_impl.kv_cache import MaskedLayer, RaggedLayer
+from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.packing import Packing
 from reference_impl.ragged_attention import VARLEN_ATTENTION, RaggedStep
+from reference_impl.ragged_layer import RaggedLayer
 
 if TYPE_CHECKING:
     from reference_impl.mod_layer import RoutedLayer

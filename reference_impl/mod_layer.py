@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from reference_impl.attention import AttentionNeeds, resolve_backend
+from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS, LayerCall
-from reference_impl.kv_cache import MaskedLayer, RaggedLayer
+from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.router import Router
 from reference_impl.routing import Routing
 

@@ -11,13 +11,15 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
-from reference_impl.kv_cache import MaskedLayer, ModCache, RaggedLayer
+from reference_impl.kv_cache import ModCache
 from reference_impl.mod_layer import RoutedLayer, fit_slot, route_layers, sliding_windows
 from reference_impl.objective import OBJECTIVES, LayerLoad
 from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
+from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.routing import Routing, RoutingReport
 
 MODEL_TYPE_PREFIX = "mod_"
@@ -85,16 +87,7 @@ class ModModel:
                 cache or another operator than threshold, attention weights asked for, or gates without gradient where the
                 objective needs one.
         """
-        if past_key_values is not None:
-            self._fit_cache(past_key_values)
-        if kwargs.get("output_attentions", self.config.output_attentions):
-            raise UnsupportedModelError(
-                "output_attentions: got True; routed layers compute no attention weights: leave it out"
-            )
-        if attention_mask is not None and not (isinstance(attention_mask, Tensor) and attention_mask.dim() == 2):
-            raise UnsupportedModelError(
-                f"attention_mask: got {_described(attention_mask)}; expected (batch, tokens) with 0 at padding"
-            )
+        self._check_request(attention_mask, past_key_values, kwargs.get("output_attentions"))
         inputs = input_ids if inputs_embeds is None else inputs_embeds
         if inputs is not None:
             position_ids = _with_cumulative_lengths(kwargs.get("cu_seq_lens_q"), position_ids, inputs)
@@ -128,6 +121,21 @@ class ModModel:
         with self.routing.collecting() as loads:
             output = super().forward(**arguments)  # type: ignore[misc]
         return self._with_objective(output, loads, labels, kwargs.get("num_items_in_batch"))
+
+    def _check_request(
+        self, attention_mask: Any, past_key_values: Cache | None, output_attentions: bool | None
+    ) -> None:
+        """Refuse what routed layers would get wrong, and give them their cache slots."""
+        if past_key_values is not None:
+            self._fit_cache(past_key_values)
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise UnsupportedModelError(
+                "output_attentions: got True; routed layers compute no attention weights: leave it out"
+            )
+        if attention_mask is not None and not (isinstance(attention_mask, Tensor) and attention_mask.dim() == 2):
+            raise UnsupportedModelError(
+                f"attention_mask: got {_described(attention_mask)}; expected (batch, tokens) with 0 at padding"
+            )
 
     def _with_objective(
         self, output: Any, loads: list[LayerLoad], labels: Tensor, num_items: Tensor | int | None

@@ -6,7 +6,7 @@ Registered with transformers under `VARLEN_ATTENTION`, so the stock module's pro
 Shapes: B batch, T tokens, P packed kept tokens, N query heads, G KV heads, H head dim, K stored keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from transformers import AttentionInterface
 
 from reference_impl.attention import BACKENDS, VarlenInputs, causal_attention, eager_masked, sdpa_masked
 from reference_impl.errors import UnsupportedModelError
-from reference_impl.kv_cache import RaggedLayer
 from reference_impl.packing import Packing
+from reference_impl.ragged_layer import RaggedLayer
 
 VARLEN_ATTENTION = "mod_varlen"
 
@@ -86,23 +86,20 @@ def mod_varlen_attention(
         key_rows, value_rows = packing.split_rows(key), packing.split_rows(value)
     else:
         key_rows, value_rows = cache_layer.stored_rows(packing.lengths)
-    query_index_rows = key_index_rows = None
+    inputs = VarlenInputs(query_PNH, packing.lengths, key_rows, value_rows, scale, softcap)
     if sliding_window is not None:
-        query_index_rows = [(index_T + num_seen).int() for index_T in packing.token_index_rows(query.device)]
-        key_index_rows = query_index_rows if cache_layer is None else cache_layer.seen_index_rows(query.device)
-    inputs = VarlenInputs(
-        query_PNH,
-        packing.lengths,
-        key_rows,
-        value_rows,
-        scale,
-        softcap,
-        sliding_window,
-        query_index_rows,
-        key_index_rows,
-    )
+        inputs = _windowed(inputs, sliding_window, ragged)
     out_PNH = BACKENDS[ragged.backend].run(inputs)
     return out_PNH.view(*query.transpose(1, 2).shape), None
+
+
+def _windowed(inputs: VarlenInputs, window: int, ragged: RaggedStep) -> VarlenInputs:
+    """The same with the window, and the original index of every query and key."""
+    device, cache_layer = inputs.query_PNH.device, ragged.cache_layer
+    num_seen = 0 if cache_layer is None else cache_layer.seen
+    query_index_rows = [(index_T + num_seen).int() for index_T in ragged.packing.token_index_rows(device)]
+    key_index_rows = query_index_rows if cache_layer is None else cache_layer.seen_index_rows(device)
+    return replace(inputs, window=window, query_index_rows=query_index_rows, key_index_rows=key_index_rows)
 
 
 def _attend_kept_keys(

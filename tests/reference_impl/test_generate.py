@@ -4,130 +4,38 @@ Reference of each test: the same call with `use_cache=False` (a full forward per
 text, or the stock dense model. None of them reads this project's cache.
 """
 
-import copy
-
 import pytest
 import torch
 from transformers import (
     CompileConfig,
-    DynamicCache,
-    EncoderDecoderCache,
     LogitsProcessor,
     LogitsProcessorList,
-    StaticCache,
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DynamicLayer
 from transformers.generation import BaseStreamer
-from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
 
-from reference_impl import UnsupportedModelError
-from reference_impl.kv_cache import ModCache
 from reference_impl.naive import naive_forward
-from tests.reference_impl.conftest import FAMILY_SETTINGS, FP32_TOLERANCE, dense_model, random_ids
-
-FAMILIES = sorted(FAMILY_SETTINGS)
-OPERATORS = ["threshold", "masked", "kv_only"]  # topk ranks the tokens of a forward: other forwards, other decisions
-# every family as the method, and the controls where layers are plain, windowed or capped
-CASES = [(family, "threshold") for family in FAMILIES]
-CASES += [(family, operator) for family in ("llama", "mistral-window", "gemma2") for operator in OPERATORS[1:]]
-# caches of full, of sliding and of both kinds of layers
-CACHE_CASES = [(family, operator) for family in ("llama", "mistral-window", "qwen2-window") for operator in OPERATORS]
-PROMPT_LENGTH, NEW_TOKENS = 14, 12  # both longer than a sliding window of 8
-PADDING = (0, 5, 9)  # in a prefill by chunks of 5 or 9 the last row's first chunk is nothing but padding
-GREEDY = {"do_sample": False}
-SAMPLED = {"do_sample": True, "temperature": 0.8, "top_k": 40, "top_p": 0.9}
-BEAMS = {"do_sample": False, "num_beams": 3}
-
-
-def left_padded(rows=3, length=PROMPT_LENGTH, seed=3):
-    """Prompts (rows, length) and their attention mask."""
-    ids, mask = random_ids(rows, length, seed), torch.ones(rows, length, dtype=torch.long)
-    for row, padding in enumerate(PADDING[:rows]):
-        ids[row, :padding] = 0
-        mask[row, :padding] = 0
-    return ids, mask
-
-
-def unpadded(rows=1, length=PROMPT_LENGTH, seed=3):
-    ids = random_ids(rows, length, seed)
-    return ids, torch.ones_like(ids)
-
-
-def self_repeating():
-    """A prompt that offers candidates for what follows it, and its mask; one row, padded."""
-    ids = torch.cat([torch.zeros(1, 4, dtype=torch.long), random_ids(1, 5, seed=6).repeat(1, 2)], dim=1)
-    return ids, (ids != 0).long()
-
-
-def prefilled(model, ids, mask):
-    """The cache of a forward over these tokens."""
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    with torch.no_grad():
-        return model(ids, attention_mask=mask, position_ids=positions).past_key_values
-
-
-def run(model, ids, mask, **options):
-    """`generate` from a fixed seed, with everything that it can record about tokens."""
-    torch.manual_seed(23)
-    settings = {
-        "max_new_tokens": NEW_TOKENS,
-        "return_dict_in_generate": True,
-        "output_scores": True,
-        "output_logits": True,
-    }
-    return model.generate(ids, attention_mask=mask, **{**settings, **options})
-
-
-def extended(output, mask, length, seed):
-    """The text so far and `length` more tokens of a user's, with the mask for both."""
-    ids = torch.cat([output.sequences, random_ids(len(output.sequences), length, seed)], dim=1)
-    return ids, torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
-
-
-def assert_same(actual, expected):
-    """Same tokens, and the same scores where each step has a row of them."""
-    assert torch.equal(actual.sequences, expected.sequences)
-    if "sequences_scores" in expected:
-        torch.testing.assert_close(actual.sequences_scores, expected.sequences_scores, atol=FP32_TOLERANCE, rtol=0)
-        assert torch.equal(actual.beam_indices, expected.beam_indices)
-    else:
-        for field in ("scores", "logits"):
-            for actual_BV, expected_BV in zip(actual[field], expected[field], strict=True):
-                torch.testing.assert_close(actual_BV, expected_BV, atol=FP32_TOLERANCE, rtol=0)
-
-
-def assert_is_the_oracles(model, output, mask):
-    """Each step's raw logits are those of the naive oracle on the finished text without its padding."""
-    num_new = len(output.logits)
-    logits_BTV = torch.stack(output.logits, dim=1)
-    kept = []
-    for row, padding in enumerate((mask == 0).sum(dim=1).tolist()):
-        expected_TV, keep_masks = naive_forward(model, output.sequences[row, padding:-1])
-        torch.testing.assert_close(logits_BTV[row], expected_TV[-num_new:], atol=FP32_TOLERANCE, rtol=0)
-        kept += [keep_T.float() for keep_T in keep_masks.values()]
-    assert 0 < torch.cat(kept).mean() < 1, "the test needs kept and skipped tokens"
-
-
-def refusal_of(call, named):
-    with pytest.raises(UnsupportedModelError, match=named) as refusal:
-        call()
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.fixture
-def crops(monkeypatch):
-    """Every number of tokens that caches of this project were asked to forget."""
-    seen = []
-    original = ModCache.crop
-
-    def crop(self, tokens_to_remove):
-        seen.append(-tokens_to_remove)
-        original(self, tokens_to_remove)
-
-    monkeypatch.setattr(ModCache, "crop", crop)
-    return seen
+from tests.reference_impl.conftest import FP32_TOLERANCE, dense_model
+from tests.reference_impl.generation import (
+    BEAMS,
+    CACHE_CASES,
+    CASES,
+    FAMILIES,
+    GREEDY,
+    NEW_TOKENS,
+    OPERATORS,
+    PADDING,
+    PROMPT_LENGTH,
+    SAMPLED,
+    assert_is_the_oracles,
+    assert_same,
+    extended,
+    left_padded,
+    refusal_of,
+    run,
+    unpadded,
+)
 
 
 class Collector(BaseStreamer):
@@ -497,296 +405,6 @@ def test_embeddings_instead_of_tokens_give_the_same_continuation(make_converted,
     assert torch.equal(output.sequences, expected.sequences[:, PROMPT_LENGTH:])
     torch.testing.assert_close(torch.stack(output.logits), torch.stack(expected.logits), atol=FP32_TOLERANCE, rtol=0)
     assert torch.equal(run(model, ids, mask, **GREEDY, inputs_embeds=embeds).sequences, expected.sequences)
-
-
-# candidates from elsewhere
-
-
-def assistant_options(name, family):
-    """What tells `generate` where to draw candidates from."""
-    if name == "dense":
-        return {"assistant_model": dense_model(family)}
-    return {"prompt": {"prompt_lookup_num_tokens": 4}, "early-exit": {"assistant_early_exit": 2}}[name]
-
-
-@pytest.mark.parametrize("assistant", ["dense", "prompt", "early-exit"])
-@pytest.mark.parametrize(("family", "operator"), CASES)
-def test_assisted_greedy_decoding_gives_the_oracles_tokens(make_converted, crops, family, operator, assistant):
-    model = make_converted(family, operator=operator)
-    ids, mask = self_repeating()
-    output = run(model, ids, mask, **GREEDY, **assistant_options(assistant, family))
-    assert crops, "candidates are checked against a cache of this project"
-    assert_is_the_oracles(model, output, mask)
-    assert torch.equal(output.sequences[0, PROMPT_LENGTH:], torch.cat(output.logits).argmax(-1))
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_rejected_candidates_leave_nothing_in_the_cache(make_converted, crops, operator):
-    model = make_converted(operator=operator)
-    wrong = dense_model(num_hidden_layers=2)
-    wrong.generation_config.assistant_confidence_threshold = 0.0
-    ids, mask = unpadded()
-    output = run(model, ids, mask, **GREEDY, assistant_model=wrong)
-    assert max(crops) > 2, "the test needs rejected candidates"
-    assert_is_the_oracles(model, output, mask)
-    cache = output.past_key_values
-    assert cache.get_seq_length() == output.sequences.shape[1] - 1
-    fresh = model(output.sequences[:, :-1]).past_key_values
-    if operator != "masked":
-        assert cache.layers[1].lengths() == fresh.layers[1].lengths()
-    ids, mask = extended(output, mask, 7, seed=1)
-    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
-    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_dense_model_with_a_converted_assistant_gives_its_own_tokens(make_converted, family):
-    model, assistant = dense_model(family), make_converted(family)
-    ids, mask = unpadded()
-    assert_same(run(model, ids, mask, **GREEDY, assistant_model=assistant), run(model, ids, mask, **GREEDY))
-
-
-@pytest.mark.parametrize(("family", "operator"), CASES)
-def test_a_model_accepts_every_candidate_of_its_twin(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    twin = copy.deepcopy(model)
-    twin.generation_config.assistant_confidence_threshold = 0.0
-    twin.generation_config.num_assistant_tokens = 4
-    twin.generation_config.num_assistant_tokens_schedule = "constant"
-    ids, mask = unpadded()
-    forwards = []
-    hook = model.register_forward_pre_hook(lambda *call: forwards.append(call))
-    output = run(model, ids, mask, **GREEDY, assistant_model=twin)
-    hook.remove()
-    assert len(forwards) == 3, "each forward takes four candidates and adds a token"
-    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("assistant", ["dense", "prompt"])
-def test_assisted_sampling_draws_from_the_oracles_logits(make_converted, family, assistant):
-    model = make_converted(family)
-    ids, mask = self_repeating()
-    output = run(model, ids, mask, **SAMPLED, **assistant_options(assistant, family))
-    assert_is_the_oracles(model, output, mask)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("make_cache", [DynamicCache, lambda config: DynamicCache()], ids=["for-the-config", "bare"])
-def test_assisted_decoding_works_on_a_stock_cache_of_the_users(make_converted, family, make_cache):
-    model = make_converted(family)
-    ids, mask = unpadded()
-    cache = make_cache(config=model.config)
-    output = run(model, ids, mask, **GREEDY, assistant_model=dense_model(family), past_key_values=cache)
-    assert_is_the_oracles(model, output, mask)
-
-
-def test_assisted_decoding_takes_batches_and_full_forwards_no_more_than_the_stock_model_does(make_converted):
-    for model in (dense_model(), make_converted()):
-        with pytest.raises(ValueError, match="batch_size = 1"):
-            run(model, *unpadded(rows=2), **GREEDY, prompt_lookup_num_tokens=3)
-        with pytest.raises(ValueError, match="use_cache=True"):
-            run(model, *unpadded(), **GREEDY, prompt_lookup_num_tokens=3, use_cache=False)
-
-
-# caches of the caller's
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_a_new_cache_of_any_dynamic_kind_gives_the_same_tokens(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    ids, mask = left_padded()
-    expected = run(model, ids, mask, **GREEDY, use_cache=False)
-    for cache in (DynamicCache(), DynamicCache(config=model.config), model.new_cache()):
-        output = run(model, ids, mask, **GREEDY, past_key_values=cache)
-        assert_same(output, expected)
-        assert output.past_key_values is cache
-        assert cache.get_seq_length() == PROMPT_LENGTH + NEW_TOKENS - 1
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_a_cropped_cache_continues_as_if_the_tokens_had_not_been(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    ids, mask = left_padded()
-    cache = model.new_cache()
-    cache.activate_past_recording()
-    output = run(model, ids, mask, **GREEDY, past_key_values=cache)
-    cache.crop(-6)
-    assert cache.get_seq_length() == PROMPT_LENGTH + NEW_TOKENS - 7
-    output.sequences = output.sequences[:, :-6]
-    ids, mask = extended(output, mask, 5, seed=1)
-    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
-    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_a_crop_happens_in_all_layers_or_is_refused_in_all(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    ids, mask = left_padded()
-    output = run(model, ids, mask, **GREEDY)
-    cache, has_window = output.past_key_values, bool(FAMILY_SETTINGS[family].get("sliding_window"))
-    if has_window:  # without recording, what the window would reach again is gone
-        refusal_of(lambda: cache.crop(-6), "activate_past_recording")
-    else:
-        cache.crop(-6)
-        output.sequences = output.sequences[:, :-6]
-    assert {layer.get_seq_length() for layer in cache.layers} == {output.sequences.shape[1] - 1}
-    ids, mask = extended(output, mask, 5, seed=1)
-    following = run(model, ids, mask, **GREEDY, past_key_values=cache)
-    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_a_reset_cache_is_a_new_one(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    cache = run(model, *left_padded(), **GREEDY).past_key_values
-    cache.reset()
-    assert all(layer.get_seq_length() == 0 for layer in cache.layers)
-    ids, mask = left_padded(rows=2, seed=8)  # other rows than before
-    output = run(model, ids, mask, **GREEDY, past_key_values=cache)
-    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_rows_can_be_taken_out_of_a_cache_and_multiplied(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    ids, mask = left_padded()
-    output = run(model, ids, mask, **GREEDY)
-    output.past_key_values.batch_select_indices(torch.tensor([2, 0]))
-    output.past_key_values.batch_repeat_interleave(2)
-    rows = torch.tensor([2, 2, 0, 0])
-    output.sequences = output.sequences[rows]
-    ids, mask = extended(output, mask[rows], 7, seed=1)  # the copies go on differently
-    following = run(model, ids, mask, **GREEDY, past_key_values=output.past_key_values)
-    assert_same(following, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-def test_a_multiplied_cache_is_continued_by_beams(make_converted):
-    model = make_converted()
-    ids, mask = left_padded(rows=2)
-    cache = prefilled(model, ids[:, :-1], mask[:, :-1])
-    cache.batch_repeat_interleave(3)
-    output = run(model, ids, mask, **BEAMS, past_key_values=cache)
-    assert_same(output, run(model, ids, mask, **BEAMS, use_cache=False))
-
-
-@pytest.mark.parametrize(("family", "operator"), CACHE_CASES)
-def test_copies_of_a_prompts_cache_serve_many_continuations(make_converted, family, operator):
-    model = make_converted(family, operator=operator)
-    prompt, mask = left_padded()
-    cache = prefilled(model, prompt, mask)
-    for seed in (1, 2):
-        ids = torch.cat([prompt, random_ids(3, 4, seed)], dim=1)
-        whole_mask = torch.cat([mask, mask.new_ones(3, 4)], dim=1)
-        output = run(model, ids, whole_mask, **GREEDY, past_key_values=copy.deepcopy(cache))
-        assert_same(output, run(model, ids, whole_mask, **GREEDY, use_cache=False))
-    assert cache.get_seq_length() == PROMPT_LENGTH
-
-
-def test_a_cache_of_other_rows_is_refused(make_converted):
-    model = make_converted()
-    ids, mask = unpadded(rows=2)
-    cache = model(ids[:, :-1]).past_key_values
-    with pytest.raises(UnsupportedModelError, match="kv cache holds 2 rows; got a batch of 6"):
-        run(model, ids, mask, **BEAMS, past_key_values=cache)
-
-
-# caches that store one entry per token
-
-
-WORKING_IMPLEMENTATIONS = ("dynamic", "hybrid")  # transformers itself takes hybrid for an old name of its default
-REFUSED_IMPLEMENTATIONS = [*sorted({*ALL_CACHE_IMPLEMENTATIONS} - {*WORKING_IMPLEMENTATIONS}), "paged"]
-
-
-@pytest.mark.parametrize("implementation", WORKING_IMPLEMENTATIONS)
-def test_names_of_the_dynamic_cache_are_exact(make_converted, implementation):
-    model = make_converted()
-    ids, mask = left_padded()
-    output = run(model, ids, mask, **GREEDY, cache_implementation=implementation)
-    assert_same(output, run(model, ids, mask, **GREEDY, use_cache=False))
-
-
-@pytest.mark.parametrize("prompts", [unpadded, left_padded])
-@pytest.mark.parametrize("implementation", REFUSED_IMPLEMENTATIONS)
-def test_other_cache_implementations_are_refused(make_converted, implementation, prompts):
-    model = make_converted()
-    ids, mask = prompts()
-    refusal_of(lambda: run(model, ids, mask, **GREEDY, cache_implementation=implementation), "cache_implementation")
-
-
-def test_a_cache_implementation_in_the_models_own_generation_config_is_refused(make_converted):
-    model = make_converted()
-    model.generation_config.cache_implementation = "static"
-    refusal_of(lambda: run(model, *unpadded(), **GREEDY), "cache_implementation")
-
-
-def test_continuous_batching_is_refused(make_converted):
-    model = make_converted()
-    refusal_of(lambda: model.generate_batch([[5, 6, 7]], max_new_tokens=2), "continuous batching")
-
-
-class RoundedLayer(DynamicLayer):
-    """Stands for the quantised layers, whose packages need not be there."""
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        return super().update(key_states.half().float(), value_states.half().float(), *args, **kwargs)
-
-
-def static_cache(model):
-    return StaticCache(config=model.config, max_cache_len=64)
-
-
-def offloaded_cache(model):
-    cache = DynamicCache(config=model.config)
-    cache.offloading = True  # its constructor needs a GPU
-    return cache
-
-
-def quantised_cache(model):
-    cache = DynamicCache(config=model.config)
-    cache.layers = [RoundedLayer() for _ in cache.layers]
-    return cache
-
-
-def encoder_decoder_cache(model):
-    return EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
-
-
-def used_dense_cache(model):
-    return dense_model()(random_ids(3, 5)).past_key_values
-
-
-@pytest.mark.parametrize("prompts", [unpadded, left_padded])
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize(
-    "make_cache", [static_cache, offloaded_cache, quantised_cache, encoder_decoder_cache, used_dense_cache]
-)
-def test_caches_that_would_store_skipped_tokens_are_refused(make_converted, make_cache, operator, prompts):
-    model = make_converted(operator=operator)
-    ids, mask = prompts(rows=3)
-    refusal_of(lambda: run(model, ids, mask, **GREEDY, past_key_values=make_cache(model)), "past_key_values")
-    refusal_of(lambda: model(ids, past_key_values=make_cache(model)), "past_key_values")
-
-
-def test_a_dense_model_refuses_the_cache_of_a_converted_one(make_converted):
-    cache = make_converted()(random_ids(1, 9)).past_key_values
-    refusal_of(lambda: dense_model()(random_ids(1, 1), past_key_values=cache), "past_key_values")
-
-
-@pytest.mark.parametrize("is_used", [True, False])
-def test_a_cache_with_other_routed_layers_is_refused(make_converted, is_used):
-    model, other = make_converted(routed_layers=(1,)), make_converted(routed_layers=(1, 3))
-    cache = other(random_ids(1, 9)).past_key_values if is_used else other.new_cache()
-    refusal_of(lambda: model(random_ids(1, 1), past_key_values=cache), "past_key_values")
-
-
-@pytest.mark.parametrize(
-    "operators", [("threshold", "masked"), ("masked", "threshold"), ("masked", "kv_only")], ids=str
-)
-def test_a_used_cache_of_another_operator_is_refused(make_converted, operators):
-    filler, reader = (make_converted(operator=operator) for operator in operators)
-    cache = filler(random_ids(1, 9)).past_key_values
-    refusal_of(lambda: reader(random_ids(1, 1), past_key_values=cache), "past_key_values")
 
 
 # what else `generate` returns or sets

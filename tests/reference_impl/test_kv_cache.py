@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from reference_impl.cache_buffers import grown_capacity
+from reference_impl.chunked_layer import ChunkedLayer
 from reference_impl.errors import UnsupportedModelError
-from reference_impl.kv_cache import ChunkedLayer, ModCache, RaggedLayer, grown_capacity, kv_cache_bytes
+from reference_impl.kv_cache import ModCache, kv_cache_bytes
+from reference_impl.ragged_layer import RaggedLayer
 
 FLOAT_BYTES = 4
 
