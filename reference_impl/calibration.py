@@ -89,7 +89,7 @@ def calibrate(
         The same model.
 
     Raises:
-        UnsupportedModelError: the model is not converted.
+        UnsupportedModelError: the model is not converted, or routed layers are offloaded.
         RoutingError: the share is out of range, or one of the segments is empty.
     """
     routing = getattr(model, "routing", None)
@@ -103,6 +103,10 @@ def calibrate(
         raise RoutingError(f"prompt_length: got {prompt_length}; expected 1 to {input_ids.shape[1] - 1} for this text")
     for layer in decoder_layers(model):
         if isinstance(layer, RoutedLayer):
+            if layer.router.bias.is_meta:
+                raise UnsupportedModelError(
+                    "calibrate: a routed layer is offloaded; calibrate and save the model first, then load it with device_map"
+                )
             layer.router.set_bias(layer.router.bias.item())
     fitter = ShareFitter(keep_ratio, routing.config.threshold_p, prompt_length)
     with routing.fitting(fitter):

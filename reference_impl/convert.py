@@ -45,13 +45,21 @@ def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: 
         The same object, its class now `Mod<stock class>`.
 
     Raises:
-        UnsupportedModelError: another family, a model that is converted already, or a backend that is not there.
+        UnsupportedModelError: another family, a model that is converted already or dispatched by a device_map, or a backend
+            that is not there.
         ModConfigError: a routed layer is beyond the model.
     """
     config = config or ModConfig()
     if isinstance(model, ModModel):
         raise UnsupportedModelError(f"model: {type(model).__name__} is converted already; load the dense model anew")
-    stock_class, model.__class__ = type(model), family_of(model).mod_model
+    family = family_of(model)
+    # a forward among a module's own attributes would go on calling the stock class
+    if any("forward" in vars(module) for module in (model, *decoder_layers(model))):
+        raise UnsupportedModelError(
+            "model: its forward was replaced, as a device_map over several places does; convert it on one device, save it, and "
+            "load that with device_map"
+        )
+    stock_class, model.__class__ = type(model), family.mod_model
     assert isinstance(model, ModModel), "the MoDified class was just set"
     try:
         model.route(config, attention)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from reference_impl.attention import AttentionNeeds, resolve_backend
@@ -141,6 +141,7 @@ def route_layers(
         layer.router = Router(
             model_config.hidden_size, config.router_bias, config.router_std, next(layer.parameters()).device
         )
+        _take_from_first_rank(layer)
         layer.routing = routing
         layer.attention_backend = attention
         layer.window = windows[index]
@@ -151,6 +152,14 @@ def route_layers(
         )
         layer.self_attn.config = attention_config
     return routing
+
+
+def _take_from_first_rank(layer: Any) -> None:
+    """Ranks that share a layer's weights draw its router apart: all take that of the first."""
+    meshes = [parameter.device_mesh for parameter in layer.parameters() if hasattr(parameter, "device_mesh")]
+    for group in meshes[0].get_all_groups() if meshes else []:
+        for parameter in layer.router.parameters():
+            distributed.broadcast(parameter.data, group=group, group_src=0)
 
 
 def _refuse_attention(model_config: Any) -> None:

@@ -39,7 +39,8 @@ class ModModel:
     mod_config_class: ClassVar[type]
     mod_layer_class: ClassVar[type[RoutedLayer]]
     # a threshold is decided in float32, whatever the model's dtype
-    _keep_in_fp32_modules_strict: ClassVar[Any] = {"router"}
+    _keep_in_fp32_modules_strict: Any = {"router"}  # noqa: RUF012 (as in transformers)
+    _no_split_modules: Any
 
     def __init__(self, config: Any) -> None:
         """As the stock model, then routed as the checkpoint's `modification` says."""
@@ -58,6 +59,9 @@ class ModModel:
         self.routed_layers = config.resolve_layers(len(layers))
         self.config.__class__ = self.mod_config_class
         self.config.modification = config.to_dict()
+        # transformers read both off the stock class when the model was built
+        self._no_split_modules = {type(layer).__name__ for layer in layers}
+        self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), "router"}
 
     def new_cache(self) -> ModCache:
         """An empty cache: ragged at routed layers, chunked at dense ones."""

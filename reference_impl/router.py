@@ -23,8 +23,10 @@ class Router(nn.Module):
 
     def __init__(self, hidden_size: int, bias: float, std: float, device: torch.device | str | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(hidden_size, device=device) * std / math.sqrt(hidden_size))
-        self.bias = nn.Parameter(torch.full((1,), float(bias), device=device))
+        # float32 whatever the default dtype is: layers on disk are read in the dtype that their parameters were made in
+        weight = torch.randn(hidden_size, device=device, dtype=torch.float32)
+        self.weight = nn.Parameter(weight * std / math.sqrt(hidden_size))
+        self.bias = nn.Parameter(torch.full((1,), float(bias), device=device, dtype=torch.float32))
         self.continuation: tuple[int, float] | None = None
 
     def forward(self, hidden_BTD: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -34,7 +36,7 @@ class Router(nn.Module):
         if self.continuation is None or position_ids is None:
             return logits_BT + self.bias.float()
         start, continuation_bias = self.continuation
-        return logits_BT + torch.where(position_ids >= start, continuation_bias, self.bias)
+        return logits_BT + torch.where(position_ids >= start, continuation_bias, self.bias.float())
 
     def set_bias(self, bias: float, continuation: tuple[int, float] | None = None) -> None:
         """What a calibration found; a method, so that a PEFT wrapper passes it on to the router it trains."""

@@ -63,7 +63,8 @@ def attention_of(folder: Path) -> str:
 
 
 def converted_here(folder: Path) -> PreTrainedModel:
-    """The dense model, sharded, then converted: with the routers of the saved one."""
+    """The dense model, sharded, then converted: each rank draws routers from a seed of its own."""
+    torch.manual_seed(distributed.get_rank())
     model = AutoModelForCausalLM.from_pretrained(
         folder / "dense",
         attn_implementation=attention_of(folder),
@@ -71,9 +72,12 @@ def converted_here(folder: Path) -> PreTrainedModel:
     ).eval()
     settings = AutoConfig.from_pretrained(folder / "converted").modification
     convert(model, ModConfig.from_dict(settings))
+    return model
+
+
+def take_saved_routers(model: PreTrainedModel, folder: Path) -> None:
     weights = load_file(folder / "converted" / "model.safetensors")
     model.load_state_dict({name: weights[name] for name in weights if ".router." in name}, strict=False)
-    return model
 
 
 def main(folders: list[Path]) -> None:
@@ -84,7 +88,10 @@ def main(folders: list[Path]) -> None:
         result = outcome(model)
         model.save_pretrained(folder / "saved", is_main_process=distributed.get_rank() == 0)
         with torch.no_grad():
-            result["converted_here"] = forward(converted_here(folder))
+            model = converted_here(folder)
+            result["drawn_routers"] = {name: p.clone() for name, p in model.named_parameters() if ".router." in name}
+            take_saved_routers(model, folder)
+            result["converted_here"] = forward(model)
         torch.save(result, folder / f"rank{distributed.get_rank()}.pt")
     distributed.destroy_process_group()
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from reference_impl import ModConfig, UnsupportedModelError, convert, kv_cache_bytes, load
+from reference_impl import ModConfig, UnsupportedModelError, calibrate, convert, kv_cache_bytes, load
 from tests.reference_impl.conftest import FP32_TOLERANCE, dense_model, random_ids
 
 NUM_LAYERS = 4
@@ -119,6 +119,38 @@ def test_the_auto_class_takes_a_device_map_and_half_precision(saved, tmp_path):
     logits = model(random_ids(2, 19)).logits
     assert logits.dtype == torch.bfloat16
     assert torch.isfinite(logits).all()
+
+
+@torch.no_grad()
+def test_routers_of_a_bfloat16_model_are_read_from_disk_in_float32(saved, tmp_path):
+    expected = load(saved, dtype=torch.bfloat16).eval()
+    model = load_mapped(saved, tmp_path, with_on_disk("layers.1", "layers.3"), dtype=torch.bfloat16)
+    hidden = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for on_disk, in_memory in zip(routers(model), routers(expected), strict=True):
+        torch.testing.assert_close(on_disk(hidden), in_memory(hidden), atol=FP32_TOLERANCE, rtol=0)
+    assert torch.isfinite(model(random_ids(2, 19)).logits).all()
+
+
+@pytest.mark.parametrize("operator", ["threshold", "masked"])
+def test_a_dispatched_dense_model_is_not_converted(tmp_path, operator):
+    dense_model().save_pretrained(tmp_path)
+    device_map = with_on_disk("embed_tokens")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, device_map=device_map, offload_folder=tmp_path / "offload")
+    with pytest.raises(UnsupportedModelError, match="its forward was replaced, as a device_map"):
+        convert(model, ModConfig(operator=operator))
+    assert type(model).__name__ == "LlamaForCausalLM"
+
+
+def test_routers_on_disk_are_not_calibrated(saved, tmp_path):
+    model = load_mapped(saved, tmp_path, with_on_disk("layers.3"))
+    with pytest.raises(UnsupportedModelError, match="calibrate: a routed layer is offloaded"):
+        calibrate(model, random_ids(1, 40), 0.25)
+
+
+def test_a_model_converted_in_memory_tells_its_layer_classes_too(saved):
+    assert convert(dense_model())._no_split_modules == {"LlamaDecoderLayer", "ModLlamaDecoderLayer"}
+    assert convert(dense_model(), ModConfig(routed_layers=(0, 1, 2, 3)))._no_split_modules == {"ModLlamaDecoderLayer"}
+    assert load(saved)._no_split_modules == {"LlamaDecoderLayer", "ModLlamaDecoderLayer"}
 
 
 def with_router_weight(folder: Path, problem: str) -> str:

@@ -169,3 +169,10 @@ def test_a_model_that_the_ranks_saved_loads_whole_in_one_process(launch):
     expected = launch.model.state_dict()
     assert saved.keys() == expected.keys()
     assert all(torch.equal(saved[name], expected[name]) for name in expected)
+
+
+def test_a_model_that_is_converted_on_the_ranks_gets_the_same_random_routers_on_each(launch):
+    first, second = (rank["drawn_routers"] for rank in launch.ranks)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["model.layers.1.router.weight"].std() > 0
