@@ -82,6 +82,7 @@ def decode(model, cache: Cache, ids_BT: torch.Tensor) -> float:
     return seconds / ids_BT.shape[1]
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("context", "batch"), [(4096, 1), (8192, 1), (16384, 1), (4096, 8), (8192, 8), (16384, 8)], ids=str
 )

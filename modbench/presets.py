@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LAYERS, MAX_SIZE, MAX_POSITIONS = 10_000, 2**24, 2**31  # a slip of the keyboard is an error, not out of memory
 ModelType = Literal["llama", "qwen2", "qwen3"]
-FAMILIES: tuple[str, ...] = get_args(ModelType)  # those that reference_impl can convert
+FAMILIES: tuple[str, ...] = get_args(
+    ModelType
+)  # of those that reference_impl can convert, whose geometry is what this class says
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Positions = Annotated[int, Field(ge=1, le=MAX_POSITIONS)]
 

@@ -6,6 +6,7 @@ buffer grows by a sixteenth, so appending a token costs O(1) amortised and slack
 Shapes: H head dim.
 """
 
+import torch
 from torch import Tensor
 
 from reference_impl.errors import UnsupportedModelError
@@ -29,6 +30,19 @@ def moved(buffer: Tensor | None, new: Tensor, first: int, end: int) -> Tensor:
     return moved
 
 
+def has_room(buffer: Tensor | None, length: int, new: Tensor) -> bool:
+    """Whether `new` may be written behind the first `length` tokens of `buffer`.
+
+    Not where autograd follows either, since an earlier forward's graph holds the buffer, nor into a buffer made in inference mode
+    from outside of it.
+    """
+    if buffer is None or length + new.shape[-2] > buffer.shape[-2]:
+        return False
+    if buffer.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    return not (torch.is_grad_enabled() and (buffer.requires_grad or new.requires_grad))
+
+
 def num_removed(tokens_to_remove: int) -> int:
     """How many tokens a `crop` with this argument (<= 0, as in transformers) takes away."""
     if tokens_to_remove > 0:  # older callers mean the length to keep; guessing would drop the wrong tokens
@@ -47,7 +61,7 @@ def check_reach(window: int | None, num_seen: int, first_stored: int) -> None:
     if first_stored and window is not None and first_stored > max(0, num_seen - (window - 1)):
         raise UnsupportedModelError(
             f"crop: a window of {window} tokens back from token {num_seen} reaches tokens that the cache has dropped; "
-            "call activate_past_recording before the tokens to be cropped are fed"
+            "crop fewer tokens, or call activate_past_recording before they are fed"
         )
 
 

@@ -34,7 +34,7 @@ def bias_for_share(logits_M: Tensor, keep_ratio: float, threshold_p: float) -> f
     ordered_M = logits_M.sort(descending=True).values.double()
     num_tokens = ordered_M.numel()
     wanted = round(keep_ratio * num_tokens)
-    target_logit = math.log(threshold_p / (1 - threshold_p)) if threshold_p > 0 else -math.inf
+    target_logit = math.log(threshold_p / (1 - threshold_p))
     if wanted == 0:
         return target_logit - ordered_M[0].item() - 1.0
     if wanted == num_tokens:
@@ -90,13 +90,15 @@ def calibrate(
 
     Raises:
         UnsupportedModelError: the model is not converted, or routed layers are offloaded.
-        RoutingError: the share is out of range, or one of the segments is empty.
+        RoutingError: the share is out of range, one of the segments is empty, or the threshold is 0.
     """
     routing = getattr(model, "routing", None)
     if not isinstance(routing, Routing):
         raise UnsupportedModelError(
             f"calibrate: got {type(model).__name__}; expected a converted model: call convert first"
         )
+    if routing.config.threshold_p == 0:
+        raise RoutingError("threshold_p: got 0, at which every token is kept; calibrate expects a value in (0, 1)")
     if not 0 <= keep_ratio <= 1:
         raise RoutingError(f"keep_ratio: got {keep_ratio}; expected a share in [0, 1]")
     if prompt_length is not None and not 0 < prompt_length < input_ids.shape[1]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
-from reference_impl.cache_buffers import check_reach, check_rows, moved, num_removed, stored_bytes
+from reference_impl.cache_buffers import check_reach, check_rows, has_room, moved, num_removed, stored_bytes
 
 
 class ChunkedLayer(CacheLayerMixin):
@@ -73,7 +73,7 @@ class ChunkedLayer(CacheLayerMixin):
         return self.keys[..., first:end, :], self.values[..., first:end, :]
 
     def _make_room(self, key_states: Tensor, value_states: Tensor) -> None:
-        if self.keys is not None and self.length + key_states.shape[-2] <= self.keys.shape[-2]:
+        if has_room(self.keys, self.length, key_states):
             return
         self.keys = moved(self.keys, key_states, self._num_stale, self.length)
         self.values = moved(self.values, value_states, self._num_stale, self.length)
@@ -123,13 +123,17 @@ class ChunkedLayer(CacheLayerMixin):
             UnsupportedModelError: tokens that the window would reach again were dropped.
         """
         removed = min(num_removed(tokens_to_remove), self.get_seq_length())
-        if removed:
+        if removed < self.get_seq_length():
             check_reach(self.window, self.get_seq_length() - removed, self.num_dropped)
         return removed
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last `-tokens_to_remove` seen tokens (a value <= 0, as in transformers); see `check_crop`."""
-        self.length -= self.check_crop(tokens_to_remove)
+        removed = self.check_crop(tokens_to_remove)
+        if removed and removed == self.get_seq_length():
+            self.reset()
+        else:
+            self.length -= removed
         self._num_stale = 0 if self.window is None else max(0, self.length - (self.window - 1))
 
     def _select_rows(self, rows: Tensor) -> None:

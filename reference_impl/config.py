@@ -57,6 +57,10 @@ class ModConfig:
             raise ModConfigError(f"gate: got {self.gate!r}; expected one of {', '.join(GATES)}")
         if self.objective not in OBJECTIVES:
             raise ModConfigError(f"objective: got {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
+        for name in ("threshold_p", "capacity", "router_bias", "router_std", "objective_alpha"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ModConfigError(f"{name}: got {value!r}; expected a number")
         if not 0 <= self.threshold_p < 1:
             raise ModConfigError(f"threshold_p: got {self.threshold_p}; expected a number in [0, 1)")
         if not 0 < self.capacity <= 1:
@@ -107,7 +111,7 @@ class ModConfig:
 
 def _checked_layers(given: Any) -> "Literal['interleaved'] | tuple[int, ...] | float":
     """The setting in its stored form: indices ascending, a share as float."""
-    expected = "expected 'interleaved', distinct layer indices >= 0, or a share in (0, 1]"
+    expected = "expected 'interleaved', distinct layer indices >= 0, or a share in (0, 1] such as 0.5"
     if given == "interleaved":
         return "interleaved"
     if isinstance(given, float):

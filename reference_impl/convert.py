@@ -14,8 +14,8 @@ from reference_impl.attention import resolve_backend
 from reference_impl.config import ModConfig
 from reference_impl.errors import ModConfigError, UnsupportedModelError
 from reference_impl.hf_families import FAMILIES, decoder_layers, family_of
-from reference_impl.mod_layer import RoutedLayer
-from reference_impl.mod_model import MODEL_TYPE_PREFIX, ModModel
+from reference_impl.mod_layer import MODEL_TYPE_PREFIX, RoutedLayer
+from reference_impl.mod_model import ModModel
 from reference_impl.ragged_attention import VARLEN_ATTENTION
 
 
@@ -39,7 +39,7 @@ def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: 
     Args:
         model: a stock causal language model of a supported family (hf_families.FAMILIES).
         config: the settings; default `ModConfig()`.
-        attention: varlen backend of the routed layers: auto, sdpa, flash_attn or torch_varlen (attention.py).
+        attention: varlen backend of the routed layers: auto, sdpa, eager, flash_attn or torch_varlen (attention.py).
 
     Returns:
         The same object, its class now `Mod<stock class>`.

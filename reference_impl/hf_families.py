@@ -32,8 +32,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from reference_impl.errors import UnsupportedModelError
-from reference_impl.mod_layer import RoutedLayer
-from reference_impl.mod_model import MODEL_TYPE_PREFIX, ModModel
+from reference_impl.mod_layer import MODEL_TYPE_PREFIX, RoutedLayer
+from reference_impl.mod_model import ModModel
 
 
 class PreNormLayer(RoutedLayer):

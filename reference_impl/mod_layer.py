@@ -8,7 +8,7 @@ Shapes: B batch, T tokens, D model dim, K keys that the mask covers.
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -19,9 +19,13 @@ from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS, LayerCall
+from reference_impl.packing import packed_sequence_lengths
 from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.router import Router
 from reference_impl.routing import Routing
+
+MODEL_TYPE_PREFIX = "mod_"
+WINDOW_IN_EVERY_LAYER = ("mistral", "phi3")
 
 
 class RoutedLayer(nn.Module):
@@ -64,12 +68,13 @@ class RoutedLayer(nn.Module):
         past_key_values: Cache | None = None,
         use_cache: bool | None = False,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
-        packed_sequences: list[int] | None = None,
+        packed_sequences: list[int] | Literal["unchecked"] | None = "unchecked",
         **kwargs: Any,
     ) -> Tensor:
         """Hidden states (B, T, D) -> (B, T, D); skipped tokens come back unchanged and leave nothing in the cache.
 
-        `packed_sequences` gives the lengths of the sequences that fill the rows, where a row holds several.
+        `packed_sequences` gives the lengths of the sequences that fill the rows, where a row holds several; `ModModel` finds them
+        once for all layers, and a decoder that is called without it leaves that to each layer.
         """
         assert position_embeddings is not None, "the decoder passes rotary tables to each layer"
         execution = EXECUTIONS[self.routing.config.operator]
@@ -78,7 +83,18 @@ class RoutedLayer(nn.Module):
         if past_key_values is not None:
             cache_layer = fit_slot(past_key_values, layer_idx, execution.cache_class, self.window)
         num_tokens = hidden_states.shape[1]
-        valid_BT = None if packed_sequences is not None else valid_tokens(attention_mask, num_tokens)
+        valid_BT = valid_tokens(attention_mask, num_tokens)
+        if packed_sequences == "unchecked":
+            packed_sequences = None
+            if past_key_values is None and (valid_BT is None or bool(valid_BT.all())):
+                batch = hidden_states.shape[0]
+                packed_sequences = packed_sequence_lengths(position_ids, batch, starts_at_jumps=True)
+        if packed_sequences is not None:
+            valid_BT = None
+            if not execution.packs_sequences:
+                raise UnsupportedModelError(
+                    f"position_ids: they restart within a row; operator {self.routing.config.operator} takes one sequence per row"
+                )
         gate_BT, keep_BT = self.routing.decide(
             layer_idx,
             self.router,
@@ -110,10 +126,16 @@ class RoutedLayer(nn.Module):
 
 
 def sliding_windows(config: Any) -> list[int | None]:
-    """Per layer of a Hugging Face configuration, the tokens that a query sees, itself included; None for full attention."""
+    """Per layer of a Hugging Face configuration, the tokens that a query sees, itself included; None for full attention.
+
+    A family reads `layer_types`, or has the window in every layer, or ignores a `sliding_window` that stands there.
+    """
     num_layers: int = config.num_hidden_layers
     window: int | None = getattr(config, "sliding_window", None)
-    layer_types = getattr(config, "layer_types", None) or ["sliding_attention"] * num_layers
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is None:
+        is_windowed = config.model_type.removeprefix(MODEL_TYPE_PREFIX) in WINDOW_IN_EVERY_LAYER
+        layer_types = ["sliding_attention" if is_windowed else "full_attention"] * num_layers
     return [window if kind == "sliding_attention" else None for kind in layer_types]
 
 
@@ -126,7 +148,7 @@ def route_layers(
         ModConfigError: a routed layer is beyond the model.
         UnsupportedModelError: the attention backend is not there, or the model's own attention is not supported.
     """
-    _refuse_attention(model_config)
+    refuse_attention(model_config)
     execution = EXECUTIONS[config.operator]
     windows = sliding_windows(model_config)
     indices = config.resolve_layers(len(layers))
@@ -162,15 +184,15 @@ def _take_from_first_rank(layer: Any) -> None:
             distributed.broadcast(parameter.data, group=group, group_src=0)
 
 
-def _refuse_attention(model_config: Any) -> None:
-    """Raise where stock layers would not compute what routed ones do."""
+def refuse_attention(model_config: Any) -> None:
+    """Raise UnsupportedModelError where stock layers would not compute what routed ones do."""
     if getattr(model_config, "use_bidirectional_attention", False):
         raise UnsupportedModelError("model: its attention is bidirectional; supported: causal attention")
     name = model_config._attn_implementation
     if name == "flex_attention":
         raise UnsupportedModelError(f"model: got attn_implementation={name!r}; supported: eager, sdpa, flash attention")
     if name == "sdpa" and getattr(model_config, "attn_logit_softcapping", None) is not None:
-        raise UnsupportedModelError(  # transformers hands the cap to sdpa, which drops it without a word
+        raise UnsupportedModelError(  # transformers 5.17 hands the cap to sdpa, which drops it; newer ones refuse as well
             f"model: got attn_implementation={name!r}, which ignores this model's attn_logit_softcapping; "
             "load it with attn_implementation='eager'"
         )

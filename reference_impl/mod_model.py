@@ -3,6 +3,7 @@
 In: a stock model's forward and `generate` calls. Out: the same results, with `ModCache` in the place of the stock dynamic cache.
 """
 
+import copy
 from typing import Any, ClassVar
 
 import transformers
@@ -13,16 +14,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.config import ModConfig
-from reference_impl.errors import UnsupportedModelError
+from reference_impl.errors import ModConfigError, UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
 from reference_impl.kv_cache import ModCache
-from reference_impl.mod_layer import RoutedLayer, fit_slot, route_layers, sliding_windows
+from reference_impl.mod_layer import RoutedLayer, fit_slot, refuse_attention, route_layers, sliding_windows
 from reference_impl.objective import OBJECTIVES, LayerLoad
 from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
 from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.routing import Routing, RoutingReport
 
-MODEL_TYPE_PREFIX = "mod_"
 # transformers 5.17 is wrong about chunks behind a filled cache and 5.23 is right; those between were not tried
 CHUNKS_CONTINUE_SINCE = Version("5.23")
 IGNORED_LABEL = -100  # of the stock loss
@@ -43,7 +43,16 @@ class ModModel:
     _no_split_modules: Any
 
     def __init__(self, config: Any) -> None:
-        """As the stock model, then routed as the checkpoint's `modification` says."""
+        """As the stock model, then routed as the checkpoint's `modification` says.
+
+        Raises:
+            ModConfigError: the configuration has none, as that of a dense checkpoint.
+        """
+        if config.modification is None:
+            raise ModConfigError(
+                "modification: missing; expected the settings of a converted model: convert the dense model, or load a folder that "
+                "a converted one saved"
+            )
         super().__init__(config)  # type: ignore[call-arg]
         self.route(ModConfig.from_dict(config.modification))
 
@@ -57,11 +66,21 @@ class ModModel:
         layers = self.get_decoder().layers  # type: ignore[attr-defined]
         self.routing = route_layers(layers, self.mod_layer_class, config, self.config, attention)
         self.routed_layers = config.resolve_layers(len(layers))
-        self.config.__class__ = self.mod_config_class
+        self._own_config()
         self.config.modification = config.to_dict()
         # transformers read both off the stock class when the model was built
         self._no_split_modules = {type(layer).__name__ for layer in layers}
         self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), "router"}
+
+    def _own_config(self) -> None:
+        """A configuration of the MoDified class for this model alone: a stock model may share the one it was built from."""
+        if isinstance(self.config, self.mod_config_class):
+            return
+        stock_config, self.config = self.config, copy.deepcopy(self.config)
+        self.config.__class__ = self.mod_config_class
+        for module in self.modules():  # type: ignore[attr-defined]
+            if vars(module).get("config") is stock_config:
+                module.config = self.config
 
     def new_cache(self) -> ModCache:
         """An empty cache: ragged at routed layers, chunked at dense ones."""
@@ -98,9 +117,9 @@ class ModModel:
             sequences = self._packed_sequences(
                 position_ids, attention_mask, past_key_values, use_cache, inputs.shape[0]
             )
+            kwargs["packed_sequences"] = sequences
             if sequences is not None:
                 use_cache = False
-                kwargs["packed_sequences"] = sequences
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if use_cache and past_key_values is None:
             past_key_values = self.new_cache()
@@ -130,6 +149,7 @@ class ModModel:
         self, attention_mask: Any, past_key_values: Cache | None, output_attentions: bool | None
     ) -> None:
         """Refuse what routed layers would get wrong, and give them their cache slots."""
+        refuse_attention(self.config)  # it may have been set since the conversion
         if past_key_values is not None:
             self._fit_cache(past_key_values)
         if self.config.output_attentions if output_attentions is None else output_attentions:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
-from reference_impl.cache_buffers import check_reach, check_rows, moved, num_removed, stored_bytes
+from reference_impl.cache_buffers import check_reach, check_rows, has_room, moved, num_removed, stored_bytes
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.packing import Packing
 
@@ -34,7 +34,7 @@ class RaggedRow:
 
         `seen_index_T` counts all seen tokens of the row, skipped and padded ones too; stored ones below `oldest` may be dropped.
         """
-        if self.keys is None or self.length + key_GTH.shape[-2] > self.keys.shape[-2]:
+        if not has_room(self.keys, self.length, key_GTH):
             self._move(key_GTH, value_GTH, seen_index_T, self.num_older(oldest))
         assert self.keys is not None and self.values is not None and self.seen_index is not None, "room was just made"
         end = self.length + key_GTH.shape[-2]
@@ -188,7 +188,8 @@ class RaggedLayer(CacheLayerMixin):
         """Forget everything and free the memory."""
         self.rows = []
         self.seen = self._oldest = 0
-        self.is_initialized = False
+        self.is_initialized = self._is_open = False
+        self._packing = None
 
     def check_crop(self, tokens_to_remove: int) -> int:
         """The number of seen tokens that such a `crop` takes away.
@@ -197,7 +198,7 @@ class RaggedLayer(CacheLayerMixin):
             UnsupportedModelError: tokens that the window would reach again were dropped.
         """
         removed = min(num_removed(tokens_to_remove), self.seen)
-        if removed:
+        if removed < self.seen:
             check_reach(self.window, self.seen - removed, self._oldest)
         return removed
 

@@ -7,6 +7,7 @@ Shapes: B batch, T tokens of this forward.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -60,16 +61,13 @@ class Routing:
         last: layer index -> decision of the last forward.
         history: while a list, every decision is appended as (layer index, decision), those recomputed by gradient checkpointing
             too; None otherwise.
-        loads: while a list, the gates are appended with their graph, for the training objective; None otherwise.
     """
 
     config: ModConfig
     last: dict[int, Decision] = field(default_factory=dict)
     history: list[tuple[int, Decision]] | None = None
-    loads: list[LayerLoad] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
-    _needs_gradient: bool = False
 
     def decide(
         self,
@@ -93,13 +91,14 @@ class Routing:
         else:  # at decode top-k has no future to rank against: the threshold is its causal predictor (our choice)
             keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
         self.last[layer_idx] = Decision(keep_BT, gate_BT.detach(), valid_BT)
-        if self.loads is not None:
-            if self._needs_gradient and not torch.is_grad_enabled():
+        collection = _COLLECTION.get()
+        if collection is not None and collection.routing is self:
+            if collection.needs_gradient and not torch.is_grad_enabled():
                 raise UnsupportedModelError(
                     "objective: the gates carry no gradient; use gradient_checkpointing_kwargs={'use_reentrant': False} or set "
                     "objective='none'"
                 )
-            self.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT))
+            collection.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT))
         if self.history is not None:
             self.history.append((layer_idx, self.last[layer_idx]))
         return gate_BT, keep_BT
@@ -135,14 +134,17 @@ class Routing:
 
     @contextmanager
     def collecting(self) -> Iterator[list[LayerLoad]]:
-        """Collect every routed layer's load of the forward inside; a checkpointed backward afterwards adds nothing."""
-        loads: list[LayerLoad] = []
-        self.loads = loads
-        self._needs_gradient = torch.is_grad_enabled()  # reentrant checkpointing turns it off inside a layer
+        """Collect every routed layer's load of the forward inside, of this thread alone: replicas share their routing.
+
+        A checkpointed backward afterwards adds nothing.
+        """
+        # reentrant checkpointing turns gradients off inside a layer
+        collection = _Collection(self, [], needs_gradient=torch.is_grad_enabled())
+        token = _COLLECTION.set(collection)
         try:
-            yield loads
+            yield collection.loads
         finally:
-            self.loads = None
+            _COLLECTION.reset(token)
 
     @contextmanager
     def replay(self, keep_masks: Mapping[int, Tensor]) -> Iterator[None]:
@@ -164,3 +166,15 @@ class Routing:
             yield
         finally:
             self._fitter = None
+
+
+@dataclass(frozen=True)
+class _Collection:
+    """Gates with their graph, appended layer by layer for the training objective."""
+
+    routing: Routing
+    loads: list[LayerLoad]
+    needs_gradient: bool
+
+
+_COLLECTION: ContextVar[_Collection | None] = ContextVar("collection", default=None)

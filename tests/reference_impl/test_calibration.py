@@ -63,3 +63,8 @@ def test_bad_requests_are_refused(make_converted):
         calibrate(make_converted(), ids, 0.5, prompt_length=10)
     with pytest.raises(UnsupportedModelError, match="expected a converted model"):
         calibrate(dense_model(), ids, 0.5)
+
+
+def test_a_threshold_of_zero_has_nothing_to_calibrate(make_converted):
+    with pytest.raises(RoutingError, match="threshold_p: got 0, at which every token is kept"):
+        calibrate(make_converted(threshold_p=0.0), random_ids(1, 9), 0.5)

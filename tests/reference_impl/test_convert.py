@@ -7,6 +7,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaFor
 
 from reference_impl import ModConfig, ModConfigError, RoutingError, UnsupportedModelError, convert
 from reference_impl.convert import routed_attention
+from reference_impl.mod_layer import sliding_windows
 from tests.reference_impl.conftest import dense_model, random_ids
 
 
@@ -105,6 +106,7 @@ def test_replayed_masks_must_fit(make_converted):
     [
         ({"operator": "topp"}, "operator: got 'topp'; expected one of threshold"),
         ({"threshold_p": 1.0}, "threshold_p: got 1.0"),
+        ({"threshold_p": "0.5"}, "threshold_p: got '0.5'; expected a number"),
         ({"capacity": 0.0}, "capacity: got 0.0"),
         ({"gate": "both"}, "gate: got 'both'"),
         ({"routed_layers": (1, 1)}, "distinct layer indices"),
@@ -177,3 +179,33 @@ def test_report_counts_tokens_without_padding_and_gives_masks_on_request(make_co
 def test_a_report_before_any_forward_is_empty(make_converted):
     report = make_converted().routing_report(keep_masks=True)
     assert (report.keep_ratio, report.num_tokens, report.keep_masks) == ({}, 0, {})
+
+
+def test_models_built_from_one_configuration_convert_apart():
+    shared = dense_model().config
+    first, second = (LlamaForCausalLM(shared).eval() for _ in range(2))
+    convert(first)
+    assert type(shared).__name__ == "LlamaConfig"
+    assert second.config is shared
+    assert first.model.config is first.config is not shared
+    assert convert(second).config.model_type == "mod_llama"
+
+
+def test_a_configuration_without_settings_is_refused():
+    config = type(convert(dense_model()).config)(**dense_model().config.to_dict() | {"model_type": "mod_llama"})
+    with pytest.raises(ModConfigError, match="modification: missing"):
+        AutoModelForCausalLM.from_config(config)
+
+
+@torch.no_grad()
+def test_an_attention_set_after_the_conversion_is_refused_too(make_converted):
+    model = make_converted()
+    model.config._attn_implementation = "flex_attention"
+    with pytest.raises(UnsupportedModelError, match="got attn_implementation='flex_attention'"):
+        model(random_ids(1, 5))
+
+
+def test_a_window_that_the_family_ignores_is_ignored():
+    assert sliding_windows(dense_model(sliding_window=8).config) == [None] * 4
+    assert sliding_windows(convert(dense_model("mistral-window")).config) == [8] * 4
+    assert sliding_windows(dense_model("qwen2-window").config) == [None, None, 8, 8]

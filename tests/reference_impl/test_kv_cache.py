@@ -8,6 +8,7 @@ from reference_impl.chunked_layer import ChunkedLayer
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.kv_cache import ModCache, kv_cache_bytes
 from reference_impl.ragged_layer import RaggedLayer
+from tests.reference_impl.conftest import FP32_TOLERANCE, random_ids
 
 FLOAT_BYTES = 4
 
@@ -200,3 +201,49 @@ def test_a_ragged_window_gives_the_memory_of_a_long_block_back():
     layer.advance(6)
     layer.crop(-5)
     assert layer.rows[0].seen_index[: layer.rows[0].length].tolist() == [46, 47, 48, 49, 50]
+
+
+@pytest.mark.parametrize("window", [None, WINDOW])
+def test_a_cache_cropped_to_nothing_starts_again(window):
+    chunked = ChunkedLayer(window)
+    chunked.activate_past_recording()
+    for start, tokens in ((0, 20), (20, 4)):
+        chunked.update(states(2, tokens, start), states(2, tokens, start))
+        chunked.crop(0)
+    chunked.crop(-24)
+    assert chunked.get_seq_length() == 0
+    keys, _ = chunked.update(states(2, 3), states(2, 3))
+    assert torch.equal(keys, states(2, 3))
+    layer = RaggedLayer(window)
+    layer.begin(1)
+    layer.append(0, states(1, 20)[0], states(1, 20)[0], torch.arange(20))
+    layer.advance(20)
+    layer.crop(-20)
+    assert (layer.get_seq_length(), layer.lengths()) == (0, [0])
+
+
+@pytest.mark.parametrize("kind", ["chunked", "ragged"])
+def test_a_cache_grown_in_inference_mode_can_be_continued_outside(make_converted, kind):
+    model = make_converted(routed_layers=(0, 1, 2, 3) if kind == "ragged" else (3,))
+    ids = random_ids(2, 12)
+    with torch.inference_mode():
+        cache = model(ids[:, :8]).past_key_values
+        model(ids[:, 8:9], past_key_values=cache)
+    with torch.no_grad():
+        logits = model(ids[:, 9:], past_key_values=cache).logits
+        expected = model(ids, use_cache=False).logits[:, 9:]
+    torch.testing.assert_close(logits, expected, atol=FP32_TOLERANCE, rtol=0)
+
+
+def test_several_forwards_on_one_cache_have_the_gradients_of_one(make_converted):
+    model = make_converted()
+    ids = random_ids(2, 12)
+    gradients = []
+    for chunks in ([12], [8, 1, 1, 1, 1]):
+        model.zero_grad()
+        cache = model.new_cache()
+        logits = torch.cat([model(part, past_key_values=cache).logits for part in ids.split(chunks, dim=1)], dim=1)
+        logits.square().mean().backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=FP32_TOLERANCE, rtol=1e-4, msg=name)

@@ -1,5 +1,7 @@
 """The load-reducing objective against values computed by hand, and how it enters the loss."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -101,3 +103,13 @@ def test_the_objective_lowers_gates_and_leaves_the_rest_alone_when_it_is_all_the
     for layer in (1, 3):
         assert model.model.layers[layer].router.bias.grad.item() > 0, "descending lowers every gate"
     assert model.lm_head.weight.grad is None
+
+
+def test_threads_that_share_a_routing_collect_apart(make_converted):
+    model = make_converted(objective_alpha=1.0).train()
+    texts = [random_ids(1, 12, seed) for seed in range(4)]
+    expected = [model(ids, labels=ids, use_cache=False).loss.item() for ids in texts]
+    with ThreadPoolExecutor(4) as pool:  # as replicas of nn.DataParallel run
+        for _ in range(10):
+            losses = pool.map(lambda ids: model(ids, labels=ids, use_cache=False).loss.item(), texts)
+            assert list(losses) == pytest.approx(expected)

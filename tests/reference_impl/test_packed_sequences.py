@@ -190,3 +190,15 @@ def test_positions_that_repeat_at_padding_start_no_sequence(make_converted):
     expected = model(ids, attention_mask=mask).logits[1, :9]
     found = model(ids, attention_mask=mask, position_ids=positions).logits[1, :9]
     torch.testing.assert_close(found, expected, atol=FP32_TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_a_decoder_called_by_itself_separates_sequences_too(make_converted):
+    model = make_converted()
+    ids = random_ids(1, 20)
+    positions = torch.arange(10).repeat(2)[None]
+    packed = model.model(ids, position_ids=positions, use_cache=False).last_hidden_state
+    alone = torch.cat([model.model(part, use_cache=False).last_hidden_state for part in ids.split(10, dim=1)], dim=1)
+    torch.testing.assert_close(packed, alone, atol=FP32_TOLERANCE, rtol=0)
+    with pytest.raises(UnsupportedModelError, match="operator masked takes one sequence per row"):
+        make_converted(operator="masked").model(ids, position_ids=positions, use_cache=False)
