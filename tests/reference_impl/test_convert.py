@@ -40,6 +40,32 @@ def test_default_routers_start_near_the_dense_model():
     assert min(model.routing_report().keep_ratio.values()) > 0.95
 
 
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        ("stablelm", {}),
+        ("mixtral", {"num_local_experts": 2}),
+        ("qwen3_moe", {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}),
+    ],
+)
+def test_families_of_another_layout_are_refused_by_name(model_type, settings):
+    sizes = {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+    }
+    config = AutoConfig.for_model(model_type, num_key_value_heads=2, **sizes, **settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(
+        UnsupportedModelError, match="supported: LlamaForCausalLM, MistralForCausalLM, .*Gemma3ForCausalLM"
+    ):
+        convert(model)
+
+
 def test_other_families_and_second_conversions_are_refused():
     settings = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "vocab_size": 50}
     gpt_neox = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt_neox", intermediate_size=64, **settings))
