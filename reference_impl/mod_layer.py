@@ -25,7 +25,7 @@ from reference_impl.router import Router
 from reference_impl.routing import Routing
 
 MODEL_TYPE_PREFIX = "mod_"
-WINDOW_IN_EVERY_LAYER = ("mistral", "phi3")
+WINDOW_IN_EVERY_LAYER = ("mistral", "phi3")  # their configurations have no `layer_types`
 
 
 class RoutedLayer(nn.Module):
