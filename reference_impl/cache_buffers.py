@@ -24,10 +24,10 @@ def moved(buffer: Tensor | None, new: Tensor, first: int, end: int) -> Tensor:
     """A buffer (..., capacity, H) holding tokens `first` to `end` of `buffer`, with room for those of `new` behind them."""
     num_kept, num_new = end - first, new.shape[-2]
     capacity = num_new if buffer is None else grown_capacity(num_kept + num_new)
-    moved = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
+    grown = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
     if buffer is not None and num_kept:
-        moved[..., :num_kept, :] = buffer[..., first:end, :]
-    return moved
+        grown[..., :num_kept, :] = buffer[..., first:end, :]
+    return grown
 
 
 def has_room(buffer: Tensor | None, length: int, new: Tensor) -> bool:

@@ -73,7 +73,7 @@ class ChunkedLayer(CacheLayerMixin):
         return self.keys[..., first:end, :], self.values[..., first:end, :]
 
     def _make_room(self, key_states: Tensor, value_states: Tensor) -> None:
-        if has_room(self.keys, self.length, key_states):
+        if has_room(self.keys, self.length, key_states) and has_room(self.values, self.length, value_states):
             return
         self.keys = moved(self.keys, key_states, self._num_stale, self.length)
         self.values = moved(self.values, value_states, self._num_stale, self.length)

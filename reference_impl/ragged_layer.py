@@ -34,7 +34,7 @@ class RaggedRow:
 
         `seen_index_T` counts all seen tokens of the row, skipped and padded ones too; stored ones below `oldest` may be dropped.
         """
-        if not has_room(self.keys, self.length, key_GTH):
+        if not (has_room(self.keys, self.length, key_GTH) and has_room(self.values, self.length, value_GTH)):
             self._move(key_GTH, value_GTH, seen_index_T, self.num_older(oldest))
         assert self.keys is not None and self.values is not None and self.seen_index is not None, "room was just made"
         end = self.length + key_GTH.shape[-2]
