@@ -29,6 +29,18 @@ def load(kind: str, key: Any) -> Any | None:
         return None
 
 
+def stored(kind: str) -> list[Any]:
+    """All readable values of a kind, the newest first."""
+    files = sorted((cache_folder() / kind).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    values = []
+    for path in files:
+        try:
+            values.append(json.loads(path.read_text())["value"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return values
+
+
 def store(kind: str, key: Any, value: Any) -> None:
     """Keep a JSON value under its key; a cache that cannot be written is no error."""
     path = _file(kind, key)

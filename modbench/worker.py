@@ -15,11 +15,13 @@ from pathlib import Path
 
 import torch
 
-from modbench import machine_cache
+from modbench import measured_devices
 from modbench.errors import EntryNotAllowedError, UnsupportedError
 from modbench.guard import check_identities
+from modbench.host import fingerprint, host_facts
 from modbench.job import GuardReport, Job, JobResult, Probe, failed_record
 from modbench.launch import run_launch
+from modbench.measured_devices import MeasuredDevice
 from modbench.methods import METHODS
 from modbench.profiling.ceilings import measure_ceilings
 from modbench.profiling.environment import describe_environment
@@ -64,13 +66,22 @@ def probe(job: Job) -> Probe:
     """Describe the device; its ceilings are measured once per machine, torch version, dtype and thread count."""
     device = resolve_device(job.device)
     environment = describe_environment(device)
-    machine, versions = environment["machine"], environment["versions"]
-    key = [machine["fingerprint"], versions["torch"], job.dtype, job.threads]
-    ceilings = machine_cache.load("ceilings", key)
-    if ceilings is None:
-        ceilings = measure_ceilings(device, getattr(torch, job.dtype))
-        machine_cache.store("ceilings", key, ceilings)
-    return Probe(device=str(device), device_kind=device.type, environment=environment, ceilings=ceilings)
+    machine, torch_version = environment["machine"], environment["versions"]["torch"]
+    measured = measured_devices.recall(machine["fingerprint"], torch_version, job.dtype, job.threads)
+    if measured is None:
+        measured = MeasuredDevice(
+            name=machine.get("gpu", machine["cpu"]),
+            kind="cuda" if device.type == "cuda" else "cpu",
+            memory_bytes=machine.get("gpu_memory_bytes", machine["ram_bytes"]),
+            host=fingerprint(host_facts()),
+            machine=machine["fingerprint"],
+            torch=torch_version,
+            dtype=job.dtype,
+            threads=job.threads,
+            **measure_ceilings(device, getattr(torch, job.dtype)),
+        )
+        measured_devices.remember(measured)
+    return Probe(device=str(device), device_kind=device.type, environment=environment, ceilings=measured.ceilings)
 
 
 def guard(job: Job) -> GuardReport:

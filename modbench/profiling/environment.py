@@ -3,16 +3,13 @@
 In: a device. Out: JSON-ready facts.
 """
 
-import hashlib
 import importlib.metadata
-import json
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+
+from modbench.host import fingerprint, host_facts
 
 LIBRARIES = ("torch", "transformers", "numpy", "flash-attn", "triton", "nvidia-ml-py")
 
@@ -26,16 +23,6 @@ def library_versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
-
-
-def cpu_model() -> str:
-    """The processor's name as the kernel tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def gpu_facts(device: torch.device) -> dict[str, Any]:
@@ -53,15 +40,8 @@ def gpu_facts(device: torch.device) -> dict[str, Any]:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Facts that decide how fast the machine is, and `fingerprint`, a hash of them (versions and free memory not among them)."""
-    facts = {
-        "cpu": cpu_model(),
-        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "ram_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.machine()}",
-        **gpu_facts(device),
-    }
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    return {**facts, "fingerprint": fingerprint}
+    facts = {**host_facts(), **gpu_facts(device)}
+    return {**facts, "fingerprint": fingerprint(facts)}
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
