@@ -6,8 +6,8 @@ sample. The record is `invalid` where a calibrated keep ratio missed its target.
 Shapes: B batch, T tokens.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,41 +17,15 @@ from modbench.job import Job
 from modbench.methods import METHODS, Method, Subject
 from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
-from modbench.profiling.timing import Sample, take_sample, warm_up
+from modbench.profiling.live_sample import count_live_tensors
+from modbench.profiling.phase_peaks import PhasePeaks
+from modbench.profiling.timing import CUDA_WARMUP_S, Sample, phase_durations, take_sample, warm_up
 from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
 from modbench.scenario import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE
 from modbench.tokens import PromptTokens, prompt_tokens
 from reference_impl import Decision
 
 OnPhase = Callable[[str], None]
-
-
-@dataclass
-class PhasePeaks:
-    """Highest memory per phase over all samples, in bytes; `enter` ends one phase and starts the next."""
-
-    device: torch.device
-    peaks: dict[str, int] = field(default_factory=dict)
-    is_per_phase: bool = False
-    _phase: str = ""
-
-    def enter(self, phase: str) -> None:
-        """Close the current phase ('' closes the last one) and reset the counters."""
-        if self._phase:
-            if self.is_per_phase:
-                self._note(f"peak_{self._phase}_rss_bytes", process_memory.peak_rss_bytes())
-            self._note("peak_rss_bytes", process_memory.peak_rss_bytes())
-            self._note("peak_device_used_bytes", torch_memory.device_used_bytes(self.device))
-            for name, value in torch_memory.allocator_peaks(self.device).items():
-                self._note(name, value)
-                self._note(name.replace("peak_", f"peak_{self._phase}_"), value)
-        self._phase = phase
-        self.is_per_phase = process_memory.reset_peak()
-        torch_memory.reset_peak(self.device)
-
-    def _note(self, name: str, value: int | None) -> None:
-        if value is not None:
-            self.peaks[name] = max(value, self.peaks.get(name, 0))
 
 
 @dataclass
@@ -65,7 +39,7 @@ class Measurement:
 
 
 def run_launch(job: Job, on_phase: OnPhase) -> Record:
-    """Measure one launch; `on_phase` hears build, calibrate, warmup, prefill, decode, done."""
+    """Measure one launch; `on_phase` hears build, calibrate, warmup, prefill, decode, live tensors, done."""
     spec = job.spec
     assert spec is not None, "a launch job has a run spec"
     point, device = spec.point, torch.device(job.device)
@@ -98,6 +72,14 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
             ttft_s=[sample.ttft_s for sample in measured.samples],
             tpot_s=[sample.tpot_s for sample in measured.samples],
             itl_s=[gap for sample in measured.samples for gap in sample.itl_s],
+            prefill_cpu_s=[sample.prefill.cpu_s for sample in measured.samples],
+            decode_cpu_s=[sample.decode.cpu_s for sample in measured.samples],
+            prefill_device_s=_known(sample.prefill.device_s for sample in measured.samples),
+            decode_device_s=_known(sample.decode.device_s for sample in measured.samples),
+            num_involuntary_switches=[
+                sample.prefill.num_involuntary_switches + sample.decode.num_involuntary_switches
+                for sample in measured.samples
+            ],
         ),
         metrics={**measured.metrics, "built_rss_bytes": built_rss_bytes},
         keep_ratio=keep_ratio,
@@ -116,11 +98,12 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
 def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, on_phase: OnPhase) -> Measurement:
     assert job.spec is not None, "a launch job has a run spec"
     context = job.spec.point.workload["context"]
-    prompt_BT, continuation_BT = ids_BT[:, :context], ids_BT[:, context:]
+    inputs = ids_BT[:, :context], ids_BT[:, context:]
     on_phase("warmup")
     num_warmups, is_stationary = warm_up(
-        lambda: take_sample(subject, prompt_BT, continuation_BT, lambda phase: None)[0].end_to_end_s,
+        lambda: phase_durations(take_sample(subject, *inputs, lambda phase: None)[0]),
         job.spec.measure["warmup"],
+        at_least_s=CUDA_WARMUP_S if device.type == "cuda" else 0.0,
     )
     peaks = PhasePeaks(device)
 
@@ -128,37 +111,66 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
         peaks.enter(phase)
         on_phase(phase)
 
-    samples, metrics = [], {}
+    samples: list[Sample] = []
+    metrics: dict[str, float | int | None] = {"weights_bytes": _weights_bytes(subject), "num_warmups": num_warmups}
+    decisions: list[dict[int, Decision]] = []
     meter = ContaminationMeter()
     for _ in range(job.spec.measure["samples"]):
-        subject.take_decisions()
-        sample, state = take_sample(subject, prompt_BT, continuation_BT, on_sample_phase)
+        decisions = []  # of the sample before
+        before_bytes = torch_memory.allocated_bytes(device)
+        sample, state = take_sample(subject, *inputs, on_sample_phase)
         peaks.enter("")
         samples.append(sample)
-        occupied, allocated = subject.kv_cache_bytes(state)
-        metrics = {"kv_cache_bytes": occupied, "kv_cache_allocated_bytes": allocated}
+        decisions = subject.take_decisions()
+        metrics |= _cache_metrics(subject, state, decisions, before_bytes, device)
         del state
     contamination = meter.stop()
-    return Measurement(
-        samples,
-        subject.take_decisions(),
-        {
-            **metrics,
-            **peaks.peaks,
-            "num_warmups": num_warmups,
-            "involuntary_switches_per_s": contamination.involuntary_switches_per_s,
-            "wall_cpu_ratio": contamination.wall_cpu_ratio,
-        },
-        [
-            *contamination.flags(is_cpu_bound=device.type == "cpu"),
-            *(
-                []
-                if peaks.is_per_phase
-                else ["peak RSS is since the start of the process: this kernel does not reset it"]
-            ),
-            *(["warm-up ended before the samples were stationary"] if is_stationary is False else []),
-        ],
-    )
+    if job.spec.pair.quad == 0 and device.type == "cpu":
+        on_phase("live tensors")
+        metrics |= count_live_tensors(subject, *inputs)
+    metrics |= {
+        **peaks.peaks,
+        "involuntary_switches_per_s": contamination.involuntary_switches_per_s,
+        "wall_cpu_ratio": contamination.wall_cpu_ratio,
+    }
+    flags = contamination.flags(is_cpu_bound=device.type == "cpu")
+    if not peaks.is_per_phase:
+        flags.append("peak RSS is since the start of the process: this kernel does not reset it")
+    if is_stationary is False:
+        flags.append("warm-up ended before the samples were stationary")
+    return Measurement(samples, decisions, metrics, flags)
+
+
+def _weights_bytes(subject: Subject) -> int | None:
+    """A user's own subject need not have the optional method."""
+    return getattr(subject, "weights_bytes", lambda: None)()
+
+
+def _cache_metrics(
+    subject: Subject,
+    state: Any,
+    decisions: Sequence[dict[int, Decision]],
+    before_bytes: int | None,
+    device: torch.device,
+) -> dict[str, float | int | None]:
+    """The cache as it is and, on CUDA, as the allocator sees it: all that the sample left behind but its decisions."""
+    occupied, allocated = subject.kv_cache_bytes(state)
+    metrics: dict[str, float | int | None] = {"kv_cache_bytes": occupied, "kv_cache_allocated_bytes": allocated}
+    after_bytes = torch_memory.allocated_bytes(device)
+    if before_bytes is not None and after_bytes is not None:
+        metrics["kv_cache_allocator_bytes"] = after_bytes - before_bytes - _storage_bytes(decisions)
+    return metrics
+
+
+def _storage_bytes(decisions: Sequence[dict[int, Decision]]) -> int:
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for forward in decisions
+        for decision in forward.values()
+        for tensor in decision
+        if tensor is not None
+    }
+    return sum(storages.values())
 
 
 def keep_ratios(decisions: Sequence[dict[int, Decision]], num_layers: int, removed: tuple[int, ...]) -> KeepRatios:
@@ -175,6 +187,10 @@ def keep_ratios(decisions: Sequence[dict[int, Decision]], num_layers: int, remov
             ratios["decode"][layer] = kept_BS.mean().item()
             ratios["decode_any"][layer] = kept_BS.amax(dim=0).mean().item()
     return KeepRatios(**ratios)
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _missed_target(method: Method, measured: KeepRatios, routed_layers: Sequence[int]) -> str | None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from modbench.errors import OutputError, RecordError
 from modbench.plan import Pair, PointWork
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORDS_FILE = "records.jsonl"
 Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "invalid", "pruned"]
 RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
@@ -41,7 +41,9 @@ class KeepRatios(BaseModel):
 class Samples(BaseModel):
     """Raw samples of a launch in seconds, in the order measured.
 
-    `itl_s` holds every gap of every sample, TTFT not among them.
+    `itl_s` holds every gap of every sample, TTFT not among them. `*_cpu_s` is the CPU time of the thread that ran the phase,
+    `*_device_s` the time between CUDA events around it (empty on a CPU), and `num_involuntary_switches` how often that thread lost
+    its core, per sample. These four came with schema version 2.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -49,6 +51,11 @@ class Samples(BaseModel):
     ttft_s: list[float] = Field(default_factory=list)
     tpot_s: list[float] = Field(default_factory=list)
     itl_s: list[float] = Field(default_factory=list)
+    prefill_cpu_s: list[float] = Field(default_factory=list)
+    decode_cpu_s: list[float] = Field(default_factory=list)
+    prefill_device_s: list[float] = Field(default_factory=list)
+    decode_device_s: list[float] = Field(default_factory=list)
+    num_involuntary_switches: list[int] = Field(default_factory=list)
 
 
 class Record(BaseModel):

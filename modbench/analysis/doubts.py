@@ -5,6 +5,7 @@ In: records and the rows made from them. Out: `Footnote`s.
 
 from collections.abc import Collection, Mapping, Sequence
 
+from modbench.analysis.kv_cache import unexplained
 from modbench.analysis.resources import varying_metrics
 from modbench.analysis.rows import CellSummary, Footnote, MethodRow, failure_text
 from modbench.analysis.statistics import PERCENTILE_NEEDS
@@ -69,6 +70,7 @@ def _row_doubts(row: MethodRow) -> list[str]:
                 f"{phase}_speedup is above its ideal: the baseline does more, or the method less, than the prediction "
                 "counts (a stock KV cache copies itself at each step), so not all of it need be due to skipped tokens"
             )
+    doubts += unexplained(row.values)
     if not row.is_baseline:
         doubts += [row.no_verdict] if row.no_verdict else []
         doubts += [] if row.is_wrong else _open_questions(row)

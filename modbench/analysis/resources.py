@@ -16,24 +16,42 @@ from modbench.analysis.prediction import (
     kv_cache_bytes_expected,
     shares_from,
 )
-from modbench.analysis.statistics import median
+from modbench.analysis.statistics import launch_value, median
 from modbench.record import Record
 
-MEMORY_METRICS = (
+RECORDED_MEMORY = (
     "kv_cache_bytes",
     "kv_cache_allocated_bytes",
+    "kv_cache_allocator_bytes",
+    "weights_bytes",
+    "peak_live_bytes",
     "peak_rss_bytes",
     "peak_allocated_bytes",
+    "peak_reserved_bytes",
     "peak_device_used_bytes",
 )
-PEAK_METRICS = ("peak_allocated_bytes", "peak_rss_bytes")  # the first one that was measured is the row's peak
+DETERMINISTIC = (
+    "kv_cache_bytes",
+    "kv_cache_allocated_bytes",
+    "kv_cache_allocator_bytes",
+    "weights_bytes",
+    "peak_live_bytes",
+)
+PEAK_METRICS = (  # the first one that was measured is the row's peak
+    "peak_allocated_bytes",
+    "peak_tensor_bytes",
+    "peak_rss_bytes",
+)
 
 Values = dict[str, float | None]
 
 
 def memory_values(records: Sequence[Record]) -> Values:
-    """The median over launches of every memory metric, in bytes."""
-    return {name: _median_metric(records, name) for name in MEMORY_METRICS}
+    """The median over launches of every memory metric, in bytes, and what follows from them."""
+    values: Values = {name: _median_metric(records, name) for name in RECORDED_MEMORY}
+    values["peak_tensor_bytes"] = _sum(values["weights_bytes"], values["peak_live_bytes"])
+    values["fragmentation_bytes"] = _sum(values["peak_reserved_bytes"], _negative(values["peak_allocated_bytes"]))
+    return values
 
 
 def peak_metric(values: Values) -> str | None:
@@ -58,9 +76,23 @@ def memory_ratios(values: Values, baseline: Values | None) -> Values:
 
 
 def varying_metrics(records: Sequence[Record]) -> list[str]:
-    """Names of deterministic metrics that are not the same in every launch."""
-    names = ("kv_cache_bytes", "kv_cache_allocated_bytes")
-    return [name for name in names if len({record.metrics.get(name) for record in records}) > 1]
+    """Names of deterministic metrics that are not the same in every launch that has them."""
+    found = {name: {record.metrics.get(name) for record in records} - {None} for name in DETERMINISTIC}
+    return [name for name, values in found.items() if len(values) > 1]
+
+
+def device_times(records: Sequence[Record]) -> Values:
+    """Time between CUDA events: of a prefill, and per decode step; the median over launches of each one's 25th percentile."""
+    prefill = [launch_value(record.samples.prefill_device_s) for record in records if record.samples.prefill_device_s]
+    decode = [
+        launch_value(record.samples.decode_device_s) / (record.point.workload["new_tokens"] - 1)
+        for record in records
+        if record.samples.decode_device_s
+    ]
+    return {
+        "ttft_device_s": median(prefill) if prefill else None,
+        "tpot_device_s": median(decode) if decode else None,
+    }
 
 
 def keep_values(records: Sequence[Record]) -> Values:
@@ -86,18 +118,27 @@ def routed_keep_ratios(records: Sequence[Record]) -> dict[str, dict[int, float]]
 
 def ideal_values(records: Sequence[Record]) -> Values:
     """Ideal speed-ups of these keep ratios on this device, and measured KV bytes / bytes of the kept tokens."""
-    empty: Values = {"prefill_ideal_speedup": None, "decode_ideal_speedup": None, "kv_cache_formula_ratio": None}
+    names = ("prefill_ideal_speedup", "decode_ideal_speedup", "kv_cache_formula_ratio", "kv_cache_expected_bytes")
+    empty: Values = dict.fromkeys(names)
     work = _work(records[0]) if records else None
     keeping = _keeping(records, work) if work else None
     if work is None or keeping is None:
         return empty
-    formula = kv_cache_bytes_expected(work, keeping)
-    values = {**empty, "kv_cache_formula_ratio": ratio(_median_metric(records, "kv_cache_bytes"), formula)}
+    expected = kv_cache_bytes_expected(work, keeping)
+    values = {**empty, "kv_cache_expected_bytes": expected}
+    values["kv_cache_formula_ratio"] = ratio(_median_metric(records, "kv_cache_bytes"), expected)
     ceilings = next((found for record in records if (found := ceilings_from(record.environment))), None)
     if ceilings is not None:
         ideal = ideal_speedup(work, keeping, ceilings)
         values |= {"prefill_ideal_speedup": ideal.prefill, "decode_ideal_speedup": ideal.decode}
     return values
+
+
+def saving_realised(speedup: float | None, ideal: float | None) -> float | None:
+    """(1 - t / t_dense) / (1 - 1 / ideal): the share of the possible time saving that was made; None where none is possible."""
+    if speedup is None or ideal is None or ideal <= 1:
+        return None
+    return (1 - 1 / speedup) / (1 - 1 / ideal)
 
 
 def ratio(numerator: float | None, denominator: float | None) -> float | None:
@@ -110,6 +151,14 @@ def mean_per_layer(launches: Sequence[Sequence[float]]) -> list[float]:
     if not launches or len({len(layers) for layers in launches}) != 1:
         return []
     return [sum(values) / len(values) for values in zip(*launches, strict=True)]
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _mean(values: Sequence[float]) -> float | None:

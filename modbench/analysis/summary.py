@@ -19,6 +19,7 @@ from modbench.analysis.pairs import (
     pair_values,
 )
 from modbench.analysis.resources import (
+    device_times,
     ideal_values,
     keep_values,
     memory_ratios,
@@ -26,6 +27,7 @@ from modbench.analysis.resources import (
     peak_metric,
     ratio,
     routed_keep_ratios,
+    saving_realised,
 )
 from modbench.analysis.rows import (
     FROM_BASELINE,
@@ -148,12 +150,14 @@ def _summarise_method(
     base_memory = memory_values(base_ok) if base_ok and not is_baseline else None
     values: dict[str, float | None] = dict.fromkeys(METRICS)
     values |= memory | memory_ratios(memory, base_memory) | keep_values(ok) | ideal_values(ok)
-    values |= _rates(first, latencies)
+    values |= _rates(first, latencies) | device_times(ok)
     values |= {name: speedup.value for name, speedup in speedups.items()}
     if is_baseline:
         values |= {"prefill_ideal_speedup": None, "decode_ideal_speedup": None}
     for phase in ("prefill", "decode"):
-        values[f"{phase}_share_of_ideal"] = ratio(values[f"{phase}_speedup"], values[f"{phase}_ideal_speedup"])
+        speedup, ideal = values[f"{phase}_speedup"], values[f"{phase}_ideal_speedup"]
+        values[f"{phase}_share_of_ideal"] = ratio(speedup, ideal)
+        values[f"{phase}_saving_realised"] = saving_realised(speedup, ideal)
     itl = [gap for record in ok for gap in record.samples.itl_s]
     guard = _guard(members)
     return MethodRow(

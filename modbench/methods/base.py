@@ -59,6 +59,10 @@ class Subject(ABC):
     def kv_cache_bytes(self, state: Any) -> tuple[int, int]:
         """(bytes that stored tokens occupy, bytes allocated), from live tensors."""
 
+    def weights_bytes(self) -> int | None:
+        """Bytes of the model's parameters and buffers, each storage counted once; None where the subject does not know."""
+        return None
+
     def take_decisions(self) -> list[dict[int, Decision]]:
         """Per forward since the last call: layer index -> decision. Empty for methods that route nothing."""
         return []

@@ -3,6 +3,7 @@
 In: the resolved point. Out: a stock model on the device, and the `Subject` around a stock or converted one.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,12 @@ class HfSubject(Subject):
     def kv_cache_bytes(self, state: Any) -> tuple[int, int]:
         """See `Subject.kv_cache_bytes`."""
         return kv_cache_bytes(state)
+
+    def weights_bytes(self) -> int:
+        """See `Subject.weights_bytes`."""
+        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        storages = [tensor.untyped_storage() for tensor in tensors]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def take_decisions(self) -> list[dict[int, Decision]]:
         """See `Subject.take_decisions`: decisions come in layer order, so a layer seen again starts the next forward."""

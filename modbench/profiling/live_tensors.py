@@ -33,7 +33,8 @@ class LiveTensorPeak:
     """`with LiveTensorPeak() as peak: ...`, then `peak.peak_bytes`. Regions of one thread may lie within one another.
 
     Attributes:
-        peak_bytes: the most bytes alive at once of those allocated since entry; None until the region has ended.
+        peak_bytes: the most bytes alive at once of those allocated since entry, or since the last `next_phase`; None until the
+            region has ended.
         remaining_bytes: those still alive at its end (results, caches); None until then.
 
     Raises:
@@ -73,6 +74,13 @@ class LiveTensorPeak:
             self._record()
         elif self._was_collecting:
             gc.enable()
+
+    def next_phase(self) -> int:
+        """The most bytes alive at once since entry or the last call; the next phase begins with what is alive now."""
+        self._hand_out_events()
+        highest_bytes, self._highest_bytes = self._highest_bytes, self._live_bytes
+        self._record()
+        return highest_bytes
 
     @classmethod
     def _record(cls) -> None:

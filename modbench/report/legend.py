@@ -12,9 +12,13 @@ def legend(summary: Summary) -> list[str]:
         *short_legend(summary),
         "Ideal: what a perfect implementation of the measured keep ratios would reach on this device, with the savings "
         "that the method means to make; (reached): the share of it that was measured.",
+        "Saving: share of the time that the ideal would save which was saved.",
         "Kept: share of tokens kept at routed layers.",
-        "KV reduction, Peak reduction: dense bytes / method bytes. "
-        "KV / formula: bytes found / bytes expected from the stored tokens.",
+        "KV reduction, Peak reduction: dense bytes / method bytes.",
+        "Peak memory: allocated is the peak of torch's CUDA allocator; tensors are the weights and the most bytes of other "
+        "tensors alive at once, counted in a sample that is not timed; RSS is the process.",
+        "KV cache three ways: formula, what the stored tokens need; occupied, what they fill of the live buffers; allocated, those "
+        "buffers whole; allocator, what it has not got back when only the cache is left.",
     ]
 
 

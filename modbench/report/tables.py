@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from modbench.analysis.kv_cache import differences
 from modbench.analysis.pairs import LatencyMetric
 from modbench.analysis.rows import MethodRow, Spread, Summary
 from modbench.analysis.verdict import Verdict
@@ -22,7 +23,7 @@ OUTCOMES: dict[bool | None, tuple[str, RowState]] = {
     None: (NOTHING, "plain"),
 }
 MAX_LISTED_LAYERS = 8
-PEAK_NAMES = {"peak_allocated_bytes": "allocated", "peak_rss_bytes": "RSS"}
+PEAK_NAMES = {"peak_allocated_bytes": "allocated", "peak_tensor_bytes": "tensors", "peak_rss_bytes": "RSS"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ _METHOD: _Field = (Column("Method", is_numeric=False), lambda row: method_text(r
 
 
 def measurement_tables(summary: Summary) -> list[Table]:
-    """Prefill, decode, memory and (a detail) end to end, each with a group per cell and a row per method."""
+    """Prefill, decode, memory and (details) KV cache three ways and end to end, each with a group per cell and a row per method."""
     has_verdicts = any(
         speedup.interval for cell in summary.cells for row in cell.rows for speedup in row.speedups.values()
     )
@@ -87,6 +88,7 @@ def measurement_tables(summary: Summary) -> list[Table]:
         _table(summary, "Prefill", _latency_fields("prefill", "ttft_s", has_verdicts)),
         _table(summary, "Decode", _latency_fields("decode", "tpot_s", has_verdicts)),
         _table(summary, "Memory", _memory_fields()),
+        _table(summary, "KV cache three ways", _kv_cache_fields(), is_detail=True),
         _table(summary, "End to end", _end_to_end_fields(), is_detail=True),
     ]
 
@@ -237,6 +239,8 @@ def _latency_fields(phase: str, metric: LatencyMetric, has_verdicts: bool) -> li
     fields += [
         (Column("Ideal (reached)"), lambda row: _ideal_text(row, phase)),
         (Column("Kept"), lambda row: _percent(row, f"keep_ratio_{phase}")),
+        (Column("Saving", is_detail=True), lambda row: _percent(row, f"{phase}_saving_realised")),
+        (Column("Device time", is_detail=True), lambda row: _seconds(row, metric.replace("_s", "_device_s"))),
         (Column("Rate", is_detail=True), lambda row: format_rate(row.values[f"{phase}_tokens_per_s"])),
     ]
     if phase == "decode":
@@ -261,10 +265,24 @@ def _memory_fields() -> list[_Field]:
         (Column("KV cache"), lambda row: _bytes(row, "kv_cache_bytes")),
         (Column("KV reduction"), lambda row: _factor(row, "kv_cache_reduction")),
         (Column("KV allocated"), lambda row: _bytes(row, "kv_cache_allocated_bytes")),
-        (Column("KV / formula", is_detail=True), lambda row: _factor(row, "kv_cache_formula_ratio")),
+        (Column("Weights", is_detail=True), lambda row: _bytes(row, "weights_bytes")),
         (Column("Peak memory"), _peak_text),
         (Column("Peak reduction"), lambda row: _factor(row, "peak_memory_reduction")),
+        (Column("Peak RSS", is_detail=True), _rss_text),
+        (Column("Reserved", is_detail=True), lambda row: _bytes(row, "peak_reserved_bytes")),
+        (Column("Fragmented", is_detail=True), lambda row: _bytes(row, "fragmentation_bytes")),
         (Column("Device used", is_detail=True), lambda row: _bytes(row, "peak_device_used_bytes")),
+    ]
+
+
+def _kv_cache_fields() -> list[_Field]:
+    return [
+        _METHOD,
+        (Column("Formula"), lambda row: _bytes(row, "kv_cache_expected_bytes")),
+        (Column("Occupied"), lambda row: _bytes(row, "kv_cache_bytes")),
+        (Column("Allocated"), lambda row: _bytes(row, "kv_cache_allocated_bytes")),
+        (Column("Allocator"), lambda row: _bytes(row, "kv_cache_allocator_bytes")),
+        (Column("Reconciled", is_numeric=False), lambda row: "; ".join(differences(row.values)) or NOTHING),
     ]
 
 
@@ -292,6 +310,11 @@ def _peak_text(row: MethodRow) -> str:
     return f"{format_bytes(row.values[name])} {PEAK_NAMES[name]}" if name else NOTHING
 
 
+def _rss_text(row: MethodRow) -> str:
+    """The resident set beside a peak of another kind."""
+    return NOTHING if row.peak_memory_metric == "peak_rss_bytes" else _bytes(row, "peak_rss_bytes")
+
+
 def _factor(row: MethodRow, name: str) -> str:
     value = row.values[name]
     return NOTHING if value is None else format_factor(value)
@@ -300,6 +323,11 @@ def _factor(row: MethodRow, name: str) -> str:
 def _percent(row: MethodRow, name: str) -> str:
     value = row.values[name]
     return NOTHING if value is None else format_percent(value)
+
+
+def _seconds(row: MethodRow, name: str) -> str:
+    value = row.values[name]
+    return NOTHING if value is None else format_seconds(value)
 
 
 def _bytes(row: MethodRow, name: str) -> str:

@@ -8,7 +8,16 @@ import torch
 from modbench.profiling import contamination, process_memory, timing, torch_memory
 from modbench.profiling.ceilings import measure_ceilings
 from modbench.profiling.environment import describe_environment, describe_machine
-from modbench.profiling.timing import Sample, is_stationary, take_sample, warm_up
+from modbench.profiling.phase_peaks import PhasePeaks
+from modbench.profiling.timing import (
+    RegionClock,
+    RegionTimes,
+    Sample,
+    is_stationary,
+    phase_durations,
+    take_sample,
+    warm_up,
+)
 
 
 class ScriptedSubject:
@@ -39,39 +48,91 @@ def test_ttft_and_every_gap_are_measured_apart(monkeypatch):
     sample, state = take_sample(subject, torch.zeros(1, 5), torch.tensor([[7, 8, 9]]), slow_phase_change)
     assert (sample.ttft_s, sample.itl_s, state) == (3.0, [1.0, 2.0, 3.0], "state")
     assert subject.fed == [7, 8, 9], "decode is teacher-forced"
-    assert sample.end_to_end_s == 9.0
+    assert sample.decode.wall_s == 6.0
     assert sample.tpot_s == 2.0
+    assert phase_durations(sample) == (3.0, 2.0)
 
 
 def test_tpot_leaves_ttft_out():
-    assert Sample(ttft_s=50.0, itl_s=[1.0, 3.0]).tpot_s == pytest.approx(2.0)
+    times = RegionTimes(wall_s=50.0, cpu_s=0.0, device_s=None, num_involuntary_switches=0)
+    assert Sample(prefill=times, decode=times, itl_s=[1.0, 3.0]).tpot_s == pytest.approx(2.0)
+
+
+def test_a_region_is_timed_by_every_clock_of_the_thread(monkeypatch):
+    clock = {"wall": 0.0, "cpu": 0.0, "switches": 10}
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(timing.time, "thread_time", lambda: clock["cpu"])
+    usage = lambda who: types.SimpleNamespace(ru_nivcsw=clock["switches"])  # noqa: E731
+    monkeypatch.setattr(timing.resource, "getrusage", usage)
+    region = RegionClock(torch.device("cpu"))
+    region.end_device()
+    clock.update(wall=4.0, cpu=3.0, switches=12)
+    assert region.stop() == RegionTimes(wall_s=4.0, cpu_s=3.0, device_s=None, num_involuntary_switches=2)
+    assert region.stop(end_s=3.5).wall_s == 3.5
+
+
+class FakeEvent:
+    """A CUDA event whose place in the stream is how many were recorded before it, in seconds."""
+
+    num_recorded = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self, stream):
+        assert stream == "stream of cuda:0"
+        FakeEvent.num_recorded += 1
+        self.place = FakeEvent.num_recorded
+
+    def elapsed_time(self, end):
+        return 1e3 * (end.place - self.place)
+
+
+def test_cuda_events_stand_before_the_first_kernel_and_before_the_last_wait(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    device = torch.device("cuda:0")
+    region = RegionClock(device)
+    FakeEvent.num_recorded += 5  # the kernels in between
+    region.end_device()
+    FakeEvent.num_recorded += 7  # what follows the region is not in it
+    assert region.stop().device_s == 6.0
 
 
 @pytest.mark.parametrize(
     ("durations", "expected"),
     [
-        ([1.0], False),
-        ([2.0, 1.0], False),
-        ([2.0, 1.0, 0.96], True),
-        ([1.0, 1.2], False),
-        ([1.0, 1.2, 1.04], True),
-        ([3.0, 1.0, 0.9], False),
+        ([(1.0, 1.0)], False),
+        ([(2.0, 1.0), (1.0, 1.0)], False),
+        ([(2.0, 1.0), (1.0, 1.0), (0.96, 1.0)], True),
+        ([(1.0, 1.0), (1.2, 1.0)], False),
+        ([(1.0, 1.0), (1.2, 1.0), (1.04, 1.0)], True),
+        ([(3.0, 1.0), (1.0, 1.0), (0.9, 1.0)], False),
+        ([(1.0, 2.0), (1.0, 1.0)], False),
+        ([(1.0, 2.0), (1.0, 1.0), (1.0, 0.97)], True),
     ],
 )
-def test_warm_up_goes_on_until_a_sample_repeats_the_best(durations, expected):
+def test_warm_up_goes_on_until_both_phases_repeat_their_best(durations, expected):
     assert is_stationary(durations) is expected
 
 
 def test_automatic_warm_up_is_bounded_and_says_if_it_failed():
-    times = iter([2.0**-n for n in range(20)])
+    times = iter([(2.0**-n,) for n in range(20)])
     assert warm_up(lambda: next(times), "auto") == (timing.MAX_WARMUP, False)
-    steady = iter([3.0, 1.0, 1.0])
+    steady = iter([(3.0,), (1.0,), (1.0,)])
     assert warm_up(lambda: next(steady), "auto") == (3, True)
+
+
+def test_a_device_is_kept_busy_for_as_long_as_its_clocks_need(monkeypatch):
+    clock = iter([0.0, *(0.25 * n for n in range(100))])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    times = iter([(2.0**-n,) for n in range(30)])
+    assert warm_up(lambda: next(times), "auto", at_least_s=1.0) == (4 + timing.MAX_WARMUP, False)
 
 
 def test_a_fixed_warm_up_runs_just_so_often():
     calls = []
-    assert warm_up(lambda: calls.append(1) or 1.0, 4) == (4, None)
+    assert warm_up(lambda: calls.append(1) or (1.0,), 4) == (4, None)
     assert len(calls) == 4
     assert warm_up(lambda: pytest.fail("ran"), 0) == (0, None)
 
@@ -94,24 +155,23 @@ def test_peaks_are_unknown_not_zero_without_a_status_file(monkeypatch, tmp_path)
     assert process_memory.reset_peak() is False
 
 
-def test_device_memory_is_asked_by_uuid_and_unknown_without_a_driver(monkeypatch):
-    cuda = torch.device("cuda:1")
-    fake = types.SimpleNamespace(
-        NVMLError=RuntimeError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used={"GPU-1234": 5 * 2**30}[handle]),
-    )
-    monkeypatch.setattr(torch_memory, "pynvml", fake)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="1234"))
-    assert torch_memory.device_used_bytes(cuda) == 5 * 2**30
-    assert torch_memory.device_used_bytes(torch.device("cpu")) is None
-
-    def no_driver():
-        raise RuntimeError("driver not loaded")
-
-    monkeypatch.setattr(fake, "nvmlInit", no_driver)
-    assert torch_memory.device_used_bytes(cuda) is None
+def test_allocator_counts_are_those_of_a_cuda_device_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    cuda, cpu = torch.device("cuda:1"), torch.device("cpu")
+    assert torch_memory.allocator_peaks(cuda) == {"allocated_bytes": 3, "reserved_bytes": 5}
+    assert torch_memory.allocated_bytes(cuda) == 2
+    assert (torch_memory.allocator_peaks(cpu), torch_memory.allocated_bytes(cpu)) == ({}, None)
+    peaks = PhasePeaks(cuda)
+    for phase in ("prefill", "decode", ""):
+        peaks.enter(phase)
+    assert {name: value for name, value in peaks.peaks.items() if "rss" not in name} == {
+        f"peak_{phase}{name}": value
+        for phase in ("", "prefill_", "decode_")
+        for name, value in (("allocated_bytes", 3), ("reserved_bytes", 5))
+    }
 
 
 def test_contamination_compares_wall_with_cpu_time_of_the_thread(monkeypatch):

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from modbench.profiling.live_sample import count_live_tensors
 from modbench.profiling.live_tensors import AllocatorEvent, LiveTensorPeak
 
 FLOAT_BYTES = 4
@@ -177,3 +178,49 @@ def test_another_profiler_is_refused_not_ended():
         floats(10)
     assert other.events(), "the other one went on"
     assert gc.isenabled()
+
+
+def test_a_phase_begins_with_what_is_alive():
+    with LiveTensorPeak() as peak:
+        kept = floats(1000)
+        gone = floats(2000)
+        del gone
+        assert peak.next_phase() == 3000 * FLOAT_BYTES
+        more = floats(500)
+        assert peak.next_phase() == 1500 * FLOAT_BYTES
+        del more
+    assert peak.peak_bytes == 1500 * FLOAT_BYTES, "of the last phase"
+    assert peak.remaining_bytes == kept.nbytes
+
+
+class GrowingSubject:
+    """Prefill makes a cache and a larger temporary; each decode step replaces the cache by one with room for a token more."""
+
+    def __init__(self):
+        self.decisions: list[torch.Tensor] = [floats(7)]
+
+    def prefill(self, input_ids):
+        self.decisions.append(floats(50))
+        floats(4000)
+        return torch.zeros(1, 1, 8), {"cache": floats(1000)}
+
+    def decode(self, token_ids, state):
+        self.decisions.append(floats(50))
+        state["cache"] = torch.cat([state["cache"], floats(100)])
+        return torch.zeros(1, 1, 8)
+
+    def take_decisions(self):
+        taken, self.decisions = self.decisions, []
+        return taken
+
+
+def test_a_counted_sample_gives_peaks_per_phase_and_the_cache_alone():
+    subject = GrowingSubject()
+    found = count_live_tensors(subject, torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 2, dtype=torch.long))
+    assert found["kv_cache_allocator_bytes"] == 1200 * FLOAT_BYTES, "decisions are for the record, not of the cache"
+    assert found["peak_prefill_live_bytes"] == (50 + 4000) * FLOAT_BYTES
+    logits, token = 8, 2  # the logits and token of the step before are alive until the next ones are there
+    last_step = 3 * 50 + 1100 + 100 + 1200 + logits + token
+    assert found["peak_decode_live_bytes"] == last_step * FLOAT_BYTES
+    assert found["peak_live_bytes"] == found["peak_prefill_live_bytes"]
+    assert subject.take_decisions() == []

@@ -206,7 +206,7 @@ def test_footnotes_name_at_most_three_cells():
 def test_wrong_rows_are_marked_in_html_and_console():
     document = golden_document()
     page = render_html(document)
-    assert page.count('<tr class="wrong"><th scope="row">masked (wrong)</th>') == 5, "in each table of measurements"
+    assert page.count('<tr class="wrong"><th scope="row">masked (wrong)</th>') == 6, "in each table of measurements"
     assert "masked (wrong)" in console_text(document, 80)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from modbench import worker
 from modbench.job import JobResult
+from modbench.plan import Pair
 from tests.modbench.jobs import SETTINGS, entry_job, make_job
 
 FLOAT_BYTES = 4
@@ -42,6 +43,31 @@ def test_kv_bytes_are_those_of_the_kept_tokens(tmp_path, kind, share):
     record = worker.do_job(make_job(tmp_path, kind)).record
     assert record.metrics["kv_cache_bytes"] == pytest.approx(share * TOKENS * DENSE_BYTES_PER_TOKEN, rel=0.01)
     assert record.metrics["kv_cache_allocated_bytes"] >= record.metrics["kv_cache_bytes"]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_the_kv_cache_is_counted_by_the_allocator_as_well(tmp_path, kind):
+    metrics = worker.do_job(make_job(tmp_path, kind)).record.metrics
+    assert metrics["kv_cache_allocator_bytes"] == pytest.approx(metrics["kv_cache_allocated_bytes"], abs=512)
+
+
+def test_live_tensors_are_counted_once_per_point_exactly_and_beside_the_weights(tmp_path):
+    job = make_job(tmp_path, "threshold")
+    first, second = (worker.do_job(job).record.metrics for _ in range(2))
+    counted = [name for name in first if "live" in name or name in ("weights_bytes", "kv_cache_allocator_bytes")]
+    assert len(counted) == 5
+    assert [first[name] for name in counted] == [second[name] for name in counted]
+    assert first["peak_live_bytes"] > first["kv_cache_allocated_bytes"]
+    dense = worker.do_job(make_job(tmp_path, "dense")).record.metrics
+    assert first["weights_bytes"] - dense["weights_bytes"] == pytest.approx(2 * 48 * FLOAT_BYTES, abs=64), "two routers"
+    later = job.spec.model_copy(update={"pair": Pair(quad=1, position=0)})
+    assert "peak_live_bytes" not in worker.do_job(job.model_copy(update={"spec": later})).record.metrics
+
+
+def test_every_clock_has_a_value_per_sample(tmp_path):
+    samples = worker.do_job(make_job(tmp_path, "dense")).record.samples
+    assert [len(samples.prefill_cpu_s), len(samples.decode_cpu_s), len(samples.num_involuntary_switches)] == [2, 2, 2]
+    assert (samples.prefill_device_s, samples.decode_device_s) == ([], []), "there are no CUDA events on a CPU"
 
 
 def test_all_methods_get_the_same_tokens(tmp_path):
