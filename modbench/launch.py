@@ -17,6 +17,7 @@ from modbench.job import Job
 from modbench.methods import METHODS, Method, Subject
 from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
+from modbench.profiling.gpu_watch import GpuWatch
 from modbench.profiling.live_sample import count_live_tensors
 from modbench.profiling.phase_peaks import PhasePeaks
 from modbench.profiling.timing import CUDA_WARMUP_S, Sample, phase_durations, take_sample, warm_up
@@ -36,6 +37,7 @@ class Measurement:
     decisions: list[dict[int, Decision]]
     metrics: dict[str, float | int | None]
     flags: list[str]
+    gpu_facts: dict[str, Any]
 
 
 def run_launch(job: Job, on_phase: OnPhase) -> Record:
@@ -90,6 +92,7 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
             "tokens_sha256": tokens.sha256,
             "device": job.device,
             "attention_path": getattr(subject, "attention_path", None),
+            **({"gpu_watch": measured.gpu_facts} if measured.gpu_facts else {}),
         },
         error=missed,
     )
@@ -107,38 +110,44 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
     )
     peaks = PhasePeaks(device)
 
+    watch = GpuWatch(device, job.environment.get("nvml"))
+
     def on_sample_phase(phase: str) -> None:
         peaks.enter(phase)
+        watch.enter(phase)
         on_phase(phase)
 
     samples: list[Sample] = []
     metrics: dict[str, float | int | None] = {"weights_bytes": _weights_bytes(subject), "num_warmups": num_warmups}
     decisions: list[dict[int, Decision]] = []
     meter = ContaminationMeter()
-    for _ in range(job.spec.measure["samples"]):
-        decisions = []  # of the sample before
-        before_bytes = torch_memory.allocated_bytes(device)
-        sample, state = take_sample(subject, *inputs, on_sample_phase)
-        peaks.enter("")
-        samples.append(sample)
-        decisions = subject.take_decisions()
-        metrics |= _cache_metrics(subject, state, decisions, before_bytes, device)
-        del state
+    with watch:
+        for _ in range(job.spec.measure["samples"]):
+            decisions = []  # of the sample before
+            before_bytes = torch_memory.allocated_bytes(device)
+            sample, state = take_sample(subject, *inputs, on_sample_phase)
+            peaks.enter("")
+            watch.enter("")
+            samples.append(sample)
+            decisions = subject.take_decisions()
+            metrics |= _cache_metrics(subject, state, decisions, before_bytes, device)
+            del state
     contamination = meter.stop()
     if job.spec.pair.quad == 0 and device.type == "cpu":
         on_phase("live tensors")
         metrics |= count_live_tensors(subject, *inputs)
     metrics |= {
         **peaks.peaks,
+        **watch.metrics(len(samples)),
         "involuntary_switches_per_s": contamination.involuntary_switches_per_s,
         "wall_cpu_ratio": contamination.wall_cpu_ratio,
     }
-    flags = contamination.flags(is_cpu_bound=device.type == "cpu")
+    flags = [*contamination.flags(is_cpu_bound=device.type == "cpu"), *watch.flags()]
     if not peaks.is_per_phase:
         flags.append("peak RSS is since the start of the process: this kernel does not reset it")
     if is_stationary is False:
         flags.append("warm-up ended before the samples were stationary")
-    return Measurement(samples, decisions, metrics, flags)
+    return Measurement(samples, decisions, metrics, flags, watch.facts())
 
 
 def _weights_bytes(subject: Subject) -> int | None:

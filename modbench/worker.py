@@ -25,6 +25,7 @@ from modbench.measured_devices import MeasuredDevice
 from modbench.methods import METHODS
 from modbench.profiling.ceilings import measure_ceilings
 from modbench.profiling.environment import describe_environment
+from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
 from modbench.profiling.process_memory import rss_bytes
 from modbench.record import Status
 from reference_impl import UnsupportedModelError
@@ -66,6 +67,8 @@ def probe(job: Job) -> Probe:
     """Describe the device; its ceilings are measured once per machine, torch version, dtype and thread count."""
     device = resolve_device(job.device)
     environment = describe_environment(device)
+    if (driver := calibrate_gpu(device)) is not None:
+        environment["nvml"] = driver
     machine, torch_version = environment["machine"], environment["versions"]["torch"]
     measured = measured_devices.recall(machine["fingerprint"], torch_version, job.dtype, job.threads)
     if measured is None:

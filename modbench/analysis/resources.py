@@ -29,7 +29,9 @@ RECORDED_MEMORY = (
     "peak_allocated_bytes",
     "peak_reserved_bytes",
     "peak_device_used_bytes",
+    "peak_process_device_bytes",
 )
+RECORDED_ENERGY = ("energy_j", "energy_above_idle_j", "mean_power_w")
 DETERMINISTIC = (
     "kv_cache_bytes",
     "kv_cache_allocated_bytes",
@@ -79,6 +81,11 @@ def varying_metrics(records: Sequence[Record]) -> list[str]:
     """Names of deterministic metrics that are not the same in every launch that has them."""
     found = {name: {record.metrics.get(name) for record in records} - {None} for name in DETERMINISTIC}
     return [name for name, values in found.items() if len(values) > 1]
+
+
+def energy_values(records: Sequence[Record]) -> Values:
+    """The median over launches of energy per sample and of mean power."""
+    return {name: _median_metric(records, name) for name in RECORDED_ENERGY}
 
 
 def device_times(records: Sequence[Record]) -> Values:

@@ -20,6 +20,7 @@ from modbench.analysis.pairs import (
 )
 from modbench.analysis.resources import (
     device_times,
+    energy_values,
     ideal_values,
     keep_values,
     memory_ratios,
@@ -150,7 +151,7 @@ def _summarise_method(
     base_memory = memory_values(base_ok) if base_ok and not is_baseline else None
     values: dict[str, float | None] = dict.fromkeys(METRICS)
     values |= memory | memory_ratios(memory, base_memory) | keep_values(ok) | ideal_values(ok)
-    values |= _rates(first, latencies) | device_times(ok)
+    values |= _rates(first, latencies) | device_times(ok) | energy_values(ok)
     values |= {name: speedup.value for name, speedup in speedups.items()}
     if is_baseline:
         values |= {"prefill_ideal_speedup": None, "decode_ideal_speedup": None}

@@ -255,6 +255,9 @@ def _end_to_end_fields() -> list[_Field]:
         (Column("Time"), lambda row: latency_text(row.latencies.get("end_to_end_s"))),
         (Column("Speed-up"), lambda row: speedup_text(row, "end_to_end_speedup")),
         (Column("min – max", is_detail=True), lambda row: _range_text(row.latencies.get("end_to_end_s"))),
+        (Column("Energy", is_detail=True), lambda row: _joules(row, "energy_j")),
+        (Column("Above idle", is_detail=True), lambda row: _joules(row, "energy_above_idle_j")),
+        (Column("Mean power", is_detail=True), _power_text),
         (Column("Launches", is_detail=True), lambda row: str(row.num_launches)),
     ]
 
@@ -272,6 +275,7 @@ def _memory_fields() -> list[_Field]:
         (Column("Reserved", is_detail=True), lambda row: _bytes(row, "peak_reserved_bytes")),
         (Column("Fragmented", is_detail=True), lambda row: _bytes(row, "fragmentation_bytes")),
         (Column("Device used", is_detail=True), lambda row: _bytes(row, "peak_device_used_bytes")),
+        (Column("By process", is_detail=True), lambda row: _bytes(row, "peak_process_device_bytes")),
     ]
 
 
@@ -328,6 +332,16 @@ def _percent(row: MethodRow, name: str) -> str:
 def _seconds(row: MethodRow, name: str) -> str:
     value = row.values[name]
     return NOTHING if value is None else format_seconds(value)
+
+
+def _joules(row: MethodRow, name: str) -> str:
+    value = row.values[name]
+    return NOTHING if value is None else f"{value:.3g} J"
+
+
+def _power_text(row: MethodRow) -> str:
+    value = row.values["mean_power_w"]
+    return NOTHING if value is None else f"{value:.0f} W"
 
 
 def _bytes(row: MethodRow, name: str) -> str:

@@ -77,7 +77,11 @@ METRICS: dict[str, Metric] = {
     "peak_allocated_bytes": Metric("bytes", "CUDA: peak of live tensors, weights included", False),
     "peak_reserved_bytes": Metric("bytes", "CUDA: peak of what torch's allocator holds", False),
     "fragmentation_bytes": Metric("bytes", "CUDA: peak reserved - peak allocated", False),
-    "peak_device_used_bytes": Metric("bytes", "peak of device memory in use, as NVML sees it", False),
+    "peak_device_used_bytes": Metric("bytes", "peak of device memory in use by all processes, sampled by NVML", False),
+    "peak_process_device_bytes": Metric("bytes", "peak of the launch's device memory, sampled by NVML", False),
+    "energy_j": Metric("J", "energy of a prefill and its decode, from NVML's counter over all samples", False),
+    "energy_above_idle_j": Metric("J", "the same without what the idle device takes", False),
+    "mean_power_w": Metric("W", "energy of the timed samples / their duration", False),
 }
 
 
