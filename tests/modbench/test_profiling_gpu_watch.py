@@ -1,4 +1,4 @@
-"""A launch watched by a scripted driver: energy per sample, peaks per phase, doubts; nothing where there is nothing to watch.
+"""A launch watched by a scripted driver: energy per sample, peaks per phase, doubts; nothing where there is nothing to watch."""
 
 import types
 

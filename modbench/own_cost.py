@@ -1,0 +1,91 @@
+"""What the profiler costs a decode step that it measures: steps with and without it, interleaved in one process.
+
+In: a device. Out: an `OwnCost`. What is switched on and off is all that runs beside the model between two tokens: each routed
+layer's decision is kept and, on a GPU, the driver is read in the background. The model is small, so that the share of a step is
+an upper bound for larger ones.
+
+Shapes: B batch, T tokens.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from transformers import AutoModelForCausalLM
+
+from modbench.analysis.statistics import median, ratio_interval
+from modbench.methods.hf_model import HfSubject, hf_config
+from modbench.presets import PRESETS
+from modbench.profiling.gpu_watch import GpuWatch, pynvml
+from modbench.profiling.perturbation import measure_perturbation
+from modbench.profiling.timing import RegionClock
+from reference_impl import ModConfig, convert
+
+PRESET = "bench-8x512"
+PROMPT_TOKENS = 256
+NUM_PAIRS = 20
+BLOCK_S = 0.4  # several readings of a GPU
+
+
+class OwnCost(BaseModel):
+    """Added time / time of a decode step; the interval is exact, 98.8 % (`docs/measuring.md`, section 3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    step_s: float
+    added_ratio: float
+    interval: tuple[float, float] | None
+    num_pairs: int
+
+
+@torch.inference_mode()
+def measure_own_cost(
+    device: torch.device, num_pairs: int = NUM_PAIRS, block_s: float = BLOCK_S, nvml: Any = pynvml
+) -> OwnCost:
+    """Decode a small routed model with and without the profiler, in the order A B B A."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(hf_config(PRESETS[PRESET])).eval()
+        subject = HfSubject(convert(model, ModConfig(threshold_p=0.5)))
+        ids_BT = torch.randint(0, PRESETS[PRESET].vocab_size, (1, PROMPT_TOKENS))
+    routing = subject.model.routing
+    _, state = subject.prefill(ids_BT)
+
+    def step() -> None:
+        subject.decode(ids_BT[:, :1], state)[:, -1].argmax(dim=-1).tolist()
+
+    @contextmanager
+    def profiled() -> Iterator[None]:
+        routing.history = []
+        try:
+            with GpuWatch(device, None, nvml):
+                yield
+        finally:
+            routing.history = None
+
+    routing.history = None
+    steps_per_block = _steps_in(step, block_s, device)
+    found = measure_perturbation(step, profiled, num_pairs, steps_per_block)
+    differences = [math.log(with_s / without_s) for without_s, with_s in found.pairs]
+    interval = ratio_interval(differences)
+    return OwnCost(
+        model=PRESET,
+        step_s=found.step_s,
+        added_ratio=math.expm1(median(differences)),
+        interval=None if interval is None else (math.expm1(interval[0]), math.expm1(interval[1])),
+        num_pairs=len(differences),
+    )
+
+
+def _steps_in(step: Any, duration_s: float, device: torch.device) -> int:
+    """How many steps take `duration_s`, from the last of three."""
+    for _ in range(3):
+        clock = RegionClock(device)
+        step()
+        clock.end_device()
+        step_s = clock.stop().wall_s
+    return max(1, math.ceil(duration_s / step_s))
