@@ -4,7 +4,8 @@ In: an initialised NVML module, CUDA's index, the values of CUDA_VISIBLE_DEVICES
 CUDA told it. Out: a `Located` device, or `NvmlAbsent` with the reason. Nothing is guessed: where an index could mean another GPU,
 the device carries a doubt, or is absent where the GPUs differ.
 
-Source: CUDA C++ Programming Guide, "CUDA Environment Variables", for the grammar of both variables.
+Source: CUDA C++ Programming Guide, "CUDA Environment Variables", for CUDA_VISIBLE_DEVICES; that a device named twice leaves none is
+torch's reading of it (`torch.cuda._parse_visible_devices`).
 """
 
 from dataclasses import dataclass
@@ -134,7 +135,10 @@ def _located(gpu: _Gpu, instance: _Instance | None) -> Located | NvmlAbsent:
         instance = gpu.instances[0]
     if instance is None:
         return Located(gpu.handle, gpu.handle)
-    doubt = "MIG instance: energy, power, clocks, throttle reasons, temperature and utilisation are of the whole GPU"
+    doubt = (
+        "MIG instance: energy, power, clocks, throttle reasons, temperature and utilisation are of the whole GPU, "
+        "and processes in its other instances are not seen"
+    )
     return Located(instance.handle, gpu.handle, (doubt,))
 
 

@@ -3,6 +3,7 @@
 Time is scripted: the state of a GPU is the last one of its trace at or before the clock, and every call may cost time.
 """
 
+import inspect
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -113,6 +114,7 @@ class FakeNvml:
         return lambda *arguments: self._call(name, handler, *arguments)
 
     def _call(self, name: str, handler: Any, *arguments: Any) -> Any:
+        inspect.signature(getattr(pynvml, name)).bind(*arguments)  # as the real function would take them
         self.calls[name] += 1
         self.clock.sleep(self.call_s)
         if self.hangs_after is not None and self.calls.total() > self.hangs_after:

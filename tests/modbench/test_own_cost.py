@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from modbench import own_cost
@@ -22,8 +23,8 @@ def test_the_cost_is_the_median_of_interleaved_pairs_with_its_exact_interval(mon
     monkeypatch.setattr(own_cost, "measure_perturbation", scripted)
     found = measure_own_cost(torch.device("cpu"), num_pairs=9, block_s=1e-6)
     assert asked["steps"] == 1
-    assert found.added_ratio == math.expm1(0.004)
-    assert found.interval == (math.expm1(0.0), math.expm1(0.008))
+    assert found.added_ratio == pytest.approx(math.expm1(0.004))
+    assert found.interval == pytest.approx((0.0, math.expm1(0.008)))
 
 
 def test_decisions_are_kept_inside_and_nothing_outside(monkeypatch):
