@@ -15,6 +15,7 @@ from modbench.errors import ModbenchError
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
+from modbench.scenario.models import MAX_THREADS
 
 app = typer.Typer(
     name="modbench",
@@ -118,6 +119,22 @@ def report(
     from modbench.command_run import report_command
 
     report_command(folder, is_json=format is Format.JSON)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="The device to look at.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="CPU threads of a launch.")] = 1,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure the device's ceilings anew.")] = False,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.CONSOLE,
+) -> None:
+    """Say what this machine can measure and what stands in the way; measure its ceilings once.
+
+    Exit codes: 0 done, 2 the device is not there, 5 the machine could not be looked at.
+    """
+    from modbench.command_doctor import doctor_command
+
+    raise typer.Exit(doctor_command(device, threads, remeasure, is_json=format is Format.JSON))
 
 
 @app.command()

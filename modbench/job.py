@@ -1,4 +1,4 @@
-"""What the runner asks of a worker, as JSON: measure a launch, check a method, or describe the device. Imports no torch.
+"""What the runner asks of a worker, as JSON: measure a launch, check a method, describe the device, look it over. Imports no torch.
 
 In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
 """
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modbench.checks import DoctorReport
 from modbench.plan import RunSpec
 from modbench.record import GuardResult, Record, Status
 
@@ -20,12 +21,13 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["launch", "guard", "probe"]
+    kind: Literal["launch", "guard", "probe", "doctor"]
     spec: RunSpec | None = None
-    device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe")
+    device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe or doctor")
     dtype: str = "float32"
     threads: int = 1
     allow_entry: bool = False
+    is_remeasured: bool = Field(False, description="doctor: measure the ceilings anew")
     environment: dict[str, Any] = Field(default_factory=dict)
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str
@@ -62,6 +64,7 @@ class JobResult(BaseModel):
     record: Record | None = None
     guard: GuardReport | None = None
     probe: Probe | None = None
+    doctor: DoctorReport | None = None
     error: str | None = None
 
 

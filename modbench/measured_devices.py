@@ -17,7 +17,7 @@ class MeasuredDevice(BaseModel):
     """One device at one dtype and number of threads: copy bandwidth in bytes/s (read plus written), matrix product in FLOP/s.
 
     `memory_bytes` is the device's own memory, the host's for a CPU; `host` and `machine` are fingerprints without and with the
-    accelerator.
+    accelerator. A spread is how far the median run was above the best one, whose rate is kept; None where it was not recorded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +32,8 @@ class MeasuredDevice(BaseModel):
     threads: int
     copy_bytes_per_s: float
     matmul_flops_per_s: float
+    copy_spread_ratio: float | None = None
+    matmul_spread_ratio: float | None = None
 
     @property
     def ceilings(self) -> dict[str, float]:

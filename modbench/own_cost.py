@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForCausalLM
 
+from modbench import machine_cache
 from modbench.analysis.statistics import median, ratio_interval
+from modbench.checks import OwnCost
 from modbench.methods.hf_model import HfSubject, hf_config
 from modbench.presets import PRESETS
 from modbench.profiling.gpu_watch import GpuWatch, pynvml
@@ -28,18 +29,6 @@ PRESET = "bench-8x512"
 PROMPT_TOKENS = 256
 NUM_PAIRS = 20
 BLOCK_S = 0.4  # several readings of a GPU
-
-
-class OwnCost(BaseModel):
-    """Added time / time of a decode step; the interval is exact, 98.8 % (`docs/measuring.md`, section 3)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    step_s: float
-    added_ratio: float
-    interval: tuple[float, float] | None
-    num_pairs: int
 
 
 @torch.inference_mode()
@@ -79,6 +68,17 @@ def measure_own_cost(
         interval=None if interval is None else (math.expm1(interval[0]), math.expm1(interval[1])),
         num_pairs=len(differences),
     )
+
+
+def known_own_cost(
+    device: torch.device, threads: int, environment: dict[str, Any], is_remeasured: bool
+) -> OwnCost | None:
+    """As it was measured on this machine before, or, where `is_remeasured`, measured now and kept; None where neither."""
+    key = [environment["machine"]["fingerprint"], environment["versions"]["torch"], str(device), threads]
+    if is_remeasured:
+        machine_cache.store("own_cost", key, measure_own_cost(device).model_dump(mode="json"))
+    kept = machine_cache.load("own_cost", key)
+    return None if kept is None else OwnCost.model_validate(kept)
 
 
 def _steps_in(step: Any, duration_s: float, device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""Base units (seconds, bytes) to text. Only `report/` and the progress display call these."""
+"""Base units (seconds, bytes) to text. Only `report/`, the progress display and the findings of checks call these."""
 
 KIB = 1024
 MIB = 1024**2

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import torch
 
-from modbench import measured_devices
+from modbench.checks import DoctorReport
+from modbench.doctor import examine
 from modbench.errors import EntryNotAllowedError, UnsupportedError
 from modbench.guard import check_identities
-from modbench.host import fingerprint, host_facts
 from modbench.job import GuardReport, Job, JobResult, Probe, failed_record
 from modbench.launch import run_launch
-from modbench.measured_devices import MeasuredDevice
 from modbench.methods import METHODS
-from modbench.profiling.ceilings import measure_ceilings
+from modbench.profiling.ceilings import known_ceilings
 from modbench.profiling.environment import describe_environment
 from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
 from modbench.profiling.process_memory import rss_bytes
@@ -63,27 +62,21 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def doctor(job: Job) -> DoctorReport:
+    """Look the machine over; a device that is not there is one of the findings."""
+    try:
+        return examine(resolve_device(job.device), job.threads, job.is_remeasured)
+    except UnsupportedError as error:
+        return examine(None, job.threads, job.is_remeasured, str(error))
+
+
 def probe(job: Job) -> Probe:
     """Describe the device; its ceilings are measured once per machine, torch version, dtype and thread count."""
     device = resolve_device(job.device)
     environment = describe_environment(device)
     if (driver := calibrate_gpu(device)) is not None:
         environment["nvml"] = driver
-    machine, torch_version = environment["machine"], environment["versions"]["torch"]
-    measured = measured_devices.recall(machine["fingerprint"], torch_version, job.dtype, job.threads)
-    if measured is None:
-        measured = MeasuredDevice(
-            name=machine.get("gpu", machine["cpu"]),
-            kind="cuda" if device.type == "cuda" else "cpu",
-            memory_bytes=machine.get("gpu_memory_bytes", machine["ram_bytes"]),
-            host=fingerprint(host_facts()),
-            machine=machine["fingerprint"],
-            torch=torch_version,
-            dtype=job.dtype,
-            threads=job.threads,
-            **measure_ceilings(device, getattr(torch, job.dtype)),
-        )
-        measured_devices.remember(measured)
+    measured = known_ceilings(device, job.dtype, job.threads, environment)
     return Probe(device=str(device), device_kind=device.type, environment=environment, ceilings=measured.ceilings)
 
 
@@ -110,7 +103,7 @@ def _status_of(error: Exception) -> Status:
 
 
 def do_job(job: Job) -> JobResult:
-    """Run any job; a failure becomes a record (launch) or an error line (guard, probe)."""
+    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, doctor)."""
     progress = ProgressFile(job.progress_path)
     try:
         progress.enter("start")
@@ -119,6 +112,8 @@ def do_job(job: Job) -> JobResult:
             raise EntryNotAllowedError(f"method {job.spec.method}: entry: imports code; pass --allow-entry to run it")
         if job.kind == "probe":
             return JobResult(probe=probe(job))
+        if job.kind == "doctor":
+            return JobResult(doctor=doctor(job))
         if job.kind == "guard":
             return JobResult(guard=guard(job))
         return JobResult(record=run_launch(job, progress.enter))

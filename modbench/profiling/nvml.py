@@ -141,6 +141,7 @@ class NvmlDevice:
             "total_memory_bytes": None if memory is None else int(memory.total),
             "reserved_memory_bytes": int(memory.reserved) if hasattr(memory, "reserved") else None,
             "power_limit_w": _from_milli(ask("nvmlDeviceGetEnforcedPowerLimit", self._gpu)),
+            "default_power_limit_w": _from_milli(ask("nvmlDeviceGetPowerManagementDefaultLimit", self._gpu)),
             "is_ecc_enabled": _is_on(ask("nvmlDeviceGetEccMode", self._gpu)),
             "is_mig_enabled": _is_on(ask("nvmlDeviceGetMigMode", self._gpu)),
             "is_persistence_enabled": _is_on(ask("nvmlDeviceGetPersistenceMode", self._gpu)),

@@ -239,6 +239,7 @@ _DEVICE_CALLS: dict[str, Any] = {
     "nvmlDeviceGetFieldValues": _field_values,
     "nvmlDeviceGetPowerUsage": lambda nvml, handle: nvml.gpu_state(handle).average_mw,
     "nvmlDeviceGetEnforcedPowerLimit": _on_gpu(700_000),
+    "nvmlDeviceGetPowerManagementDefaultLimit": _on_gpu(700_000),
     "nvmlDeviceGetEccMode": _on_gpu([1, 0]),
     "nvmlDeviceGetPersistenceMode": _on_gpu(0),
     "nvmlDeviceGetClockInfo": _clock,

@@ -193,7 +193,7 @@ def test_contamination_compares_wall_with_cpu_time_of_the_thread(monkeypatch):
 
 def test_ceilings_grow_with_what_is_measured():
     ceilings = measure_ceilings(torch.device("cpu"), torch.float32)
-    assert set(ceilings) == {"copy_bytes_per_s", "matmul_flops_per_s"}
+    assert set(ceilings) == {"copy_bytes_per_s", "matmul_flops_per_s", "copy_spread_ratio", "matmul_spread_ratio"}
     assert ceilings["copy_bytes_per_s"] > 1e8
     assert ceilings["matmul_flops_per_s"] > 1e9
 

@@ -9,6 +9,7 @@ import torch
 from modbench import worker
 from modbench.job import JobResult
 from modbench.plan import Pair
+from modbench.profiling import ceilings
 from tests.modbench.jobs import SETTINGS, entry_job, make_job
 
 FLOAT_BYTES = 4
@@ -130,7 +131,7 @@ def test_a_probe_measures_ceilings_once(tmp_path, monkeypatch):
     first = worker.do_job(job).probe
     assert first.ceilings["copy_bytes_per_s"] > 1e8
     assert first.ceilings["matmul_flops_per_s"] > 1e8
-    monkeypatch.setattr(worker, "measure_ceilings", lambda *_: pytest.fail("measured twice"))
+    monkeypatch.setattr(ceilings, "measure_ceilings", lambda *_: pytest.fail("measured twice"))
     assert worker.do_job(job).probe.ceilings == first.ceilings
 
 
