@@ -57,6 +57,7 @@ def test_facts_say_what_limits_the_device():
         "total_memory_bytes": 80 * GIB,
         "reserved_memory_bytes": GIB // 2,
         "power_limit_w": 700.0,
+        "default_power_limit_w": 700.0,
         "is_ecc_enabled": True,
         "is_mig_enabled": False,
         "is_persistence_enabled": False,
