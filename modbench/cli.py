@@ -138,6 +138,41 @@ def doctor(
 
 
 @app.command()
+def estimate(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A scenario, a preset's name, or a config.json.")],
+    device: Annotated[
+        str, typer.Option(metavar="NAME|measured", help="A card by its data sheet, or what was measured here.")
+    ] = "measured",
+    context: Annotated[str | None, typer.Option(metavar="N,...", help="Prompt tokens per row.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N,...", help="Rows.")] = None,
+    keep_ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of tokens kept at routed layers.", show_default="the scenario's, or 0.111"),
+    ] = None,
+    routed_layers: Annotated[
+        str | None, typer.Option(metavar="interleaved|N,...|FRACTION", help="The layers that route.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of weights and KV cache.", show_default="the scenario's, or bfloat16")
+    ] = None,
+    new_tokens: Annotated[
+        int | None, typer.Option(help="Output tokens per row.", show_default="the scenario's, or 256")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES|SIZE", help="What must be enough, e.g. 24GiB.", show_default="the device's"),
+    ] = None,
+    overrides: SetOption = None,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.CONSOLE,
+) -> None:
+    """Predict times and memory without loading a model: what fits, and from where a method pays, and why."""
+    from modbench.command_estimate import estimate_command, parse_options
+
+    options = parse_options(context, batch, keep_ratio, routed_layers, dtype, new_tokens, overrides or [])
+    estimate_command(target, device, memory, options, is_json=format is Format.JSON)
+
+
+@app.command()
 def schema(
     record: Annotated[bool, typer.Option("--record", help="Of a record line instead of a scenario file.")] = False,
 ) -> None:

@@ -14,6 +14,10 @@ class ScenarioError(ModbenchError):
     """A scenario file, or an override of it, is not valid. The text starts with `FILE:LINE:` where a line is known."""
 
 
+class OptionError(ModbenchError):
+    """An option of the command line has a value that cannot be used; the text starts with the option."""
+
+
 class RecordError(ModbenchError):
     """A records file cannot be read: missing, of a newer schema, or damaged before its last line."""
 

@@ -3,6 +3,7 @@
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
+TIB = 1024**4
 
 
 def format_seconds(value: float | None) -> str:
@@ -16,10 +17,10 @@ def format_seconds(value: float | None) -> str:
 
 
 def format_bytes(value: float | None) -> str:
-    """Three significant digits with a binary unit: `512 B`, `1.50 MiB`, `12.0 GiB`; `n/a` for None."""
+    """Three significant digits with a binary unit: `512 B`, `1.50 MiB`, `12.0 GiB`, `1.25 TiB`; `n/a` for None."""
     if value is None:
         return "n/a"
-    for scale, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+    for scale, unit in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if abs(value) >= scale:
             return f"{_three_digits(value / scale)} {unit}"
     return f"{value:.0f} B"

@@ -35,7 +35,7 @@ def render_console(document: Document, console: Console) -> None:
         console.print(Text(sentence))
     for table in measurement_tables(summary):
         if not table.is_detail or console.width >= WIDE:
-            _print_table(table, console)
+            print_table(table, console)
     if summary.cells:
         console.print()
         console.print(Text(" ".join(short_legend(summary)), style="dim"))
@@ -73,7 +73,7 @@ def _print_list(title: str, items: Sequence[tuple[str, str, RowState]], console:
     console.print(grid)
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
     """One grid per group with the same widths, so that a group's label does not widen a column."""
     if sum(_widths(table)) + GAP * (len(table.columns) - 1) > console.width:
         table = table.compact()

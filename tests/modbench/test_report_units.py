@@ -20,7 +20,8 @@ def test_seconds(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(None, "n/a"), (512, "512 B"), (1.5 * 2**20, "1.50 MiB"), (2**30 * 12, "12.0 GiB")]
+    ("count", "text"),
+    [(None, "n/a"), (512, "512 B"), (1.5 * 2**20, "1.50 MiB"), (2**30 * 12, "12.0 GiB"), (2**40, "1.00 TiB")],
 )
 def test_bytes(count, text):
     assert units.format_bytes(count) == text

@@ -1,0 +1,186 @@
+"""What `modbench estimate` is asked about -> cases. In: a scenario, a preset's name or a config.json, and options. Out: a `Target`.
+
+Everything a user can get wrong is raised here, or by the scenario's own loading. Reads no weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modbench.analysis.estimate import Case, PredictedMethod
+from modbench.errors import OptionError, ScenarioError
+from modbench.presets import PRESETS, Geometry
+from modbench.report.document import axes_label
+from modbench.scenario import BASELINE, MethodSettings, ModelSpec, Point, load_scenario, resolve_routed_layers
+from modbench.scenario.geometry import resolve_model
+from modbench.scenario.models import (
+    DenseSettings,
+    EntrySettings,
+    RoutedLayersValue,
+    SkipLayersSettings,
+    ThresholdSettings,
+)
+from modbench.scenario.wording import near_match, show
+
+CONTEXTS = tuple(2**power for power in range(12, 18))  # 4,096 to 131,072
+BATCHES = (1, 8)
+NEW_TOKENS = 256
+KEEP_RATIO = 0.111
+DTYPE = "bfloat16"
+SIZE_AXES = ("workload.context", "workload.batch")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says in place of the scenario's values, or of the defaults; None where it says nothing."""
+
+    contexts: tuple[int, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    keep_ratio: float | None = None
+    routed_layers: RoutedLayersValue | None = None
+    dtype: str | None = None
+    new_tokens: int | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was asked about, and what a measured device for it should be: its kind and threads, where the scenario says so.
+
+    `not_predicted`: methods whose work only their own code knows.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    device_kind: str | None = None
+    threads: int | None = None
+    not_predicted: tuple[str, ...] = ()
+
+
+def read_target(text: str, options: Options) -> Target:
+    """A scenario ends in .yaml or .yml; everything else is a model, with default methods, contexts and batches.
+
+    Raises:
+        ScenarioError: the scenario or the model is of no use, or says too little for a prediction.
+        OptionError: an option that needs a scenario.
+    """
+    if Path(text).suffix in (".yaml", ".yml"):
+        return _scenario_target(Path(text), options)
+    if options.overrides:
+        raise OptionError("--set: got no scenario; expected one, whose keys can be set; use the other options")
+    settings: dict[str, MethodSettings] = {
+        "dense": DenseSettings(),
+        "threshold": ThresholdSettings(keep_ratio=KEEP_RATIO),
+        "skip_layers": SkipLayersSettings(),
+    }
+    geometry = read_geometry(text)
+    methods = _predicted_methods(settings, geometry.num_hidden_layers, options)
+    sizes = _sizes(options.contexts or CONTEXTS, options.batches or BATCHES)
+    case = Case("", geometry, options.dtype or DTYPE, options.new_tokens or NEW_TOKENS, methods, sizes)
+    return Target(text, (case,))
+
+
+def read_geometry(text: str) -> Geometry:
+    """A model by its preset's name, by its config.json, or by the folder with one.
+
+    Raises:
+        ScenarioError: it is none of these, or its config is of no use.
+    """
+    path = Path(text)
+    if text not in PRESETS and not path.exists():
+        near = near_match(text, PRESETS)
+        advice = f"did you mean {near}?" if near else f"the presets are {', '.join(PRESETS)}"
+        raise ScenarioError(
+            f"TARGET: got {show(text)}, no such preset or file; expected a scenario, a preset or a config.json; {advice}"
+        )
+    folder = path.parent if path.name == "config.json" else path
+    model = ModelSpec(preset=text) if text in PRESETS else ModelSpec(path=str(folder), weights="random")
+    try:
+        return resolve_model(model, Path()).geometry
+    except ScenarioError as error:
+        raise ScenarioError(f"TARGET: {error}") from None
+
+
+def _scenario_target(path: Path, options: Options) -> Target:
+    """Cells that differ in context and batch alone become one case."""
+    loaded = load_scenario(path, options.overrides)
+    cases: dict[Case, list[tuple[int, int]]] = {}
+    for point in loaded.points:
+        workload = point.workload
+        sizes = _sizes(options.contexts or [workload.context], options.batches or [workload.batch])
+        cases.setdefault(_case(point, str(path), options), []).extend(sizes)
+    measure = loaded.points[0].measure
+    kind = None if measure.device == "auto" else measure.device.partition(":")[0]
+    settings = loaded.scenario.methods
+    return Target(
+        name=loaded.scenario.name,
+        cases=tuple(replace(case, sizes=tuple(dict.fromkeys(sizes))) for case, sizes in cases.items()),
+        device_kind=kind,
+        threads=measure.threads,
+        not_predicted=tuple(label for label, item in settings.items() if isinstance(item, EntrySettings)),
+    )
+
+
+def _case(point: Point, where: str, options: Options) -> Case:
+    """The point without its size."""
+    axes = {key: value for key, value in point.axes.items() if key not in SIZE_AXES}
+    try:
+        methods = _predicted_methods(point.methods, point.geometry.num_hidden_layers, options)
+    except ScenarioError as error:
+        raise ScenarioError(f"{where}: {error}") from None
+    return Case(
+        label=axes_label(axes) if axes else "",
+        geometry=point.geometry,
+        dtype=options.dtype or point.model.dtype,
+        new_tokens=options.new_tokens or point.workload.new_tokens,
+        methods=methods,
+        sizes=(),
+    )
+
+
+def _sizes(contexts: Sequence[int], batches: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    return tuple((context, batch) for batch in batches for context in contexts)
+
+
+def _predicted_methods(
+    settings: Mapping[str, MethodSettings], num_layers: int, options: Options
+) -> tuple[PredictedMethod, ...]:
+    """The baseline first; without methods that are code of the user's own."""
+    found = [
+        _predicted_method(label, item, num_layers, options)
+        for label, item in settings.items()
+        if not isinstance(item, EntrySettings)
+    ]
+    return tuple(sorted(found, key=lambda method: method.label != BASELINE))
+
+
+def _predicted_method(label: str, settings: Any, num_layers: int, options: Options) -> PredictedMethod:
+    """What the settings say of routed layers and the share kept there; options go before them."""
+    value = getattr(settings, "routed_layers", None)
+    if value is None:
+        return PredictedMethod(label, settings.method)
+    routed = _routed_layers(value, num_layers, options)
+    if getattr(settings, "removes_layers", False):
+        if len(routed) == num_layers:
+            raise ScenarioError(
+                f"methods.{label}: all {num_layers} layers are removed; expected one at least that stays"
+            )
+        return PredictedMethod(label, settings.method, routed, keep_ratio=0.0, is_removing=True)
+    ratio = getattr(settings, settings.target_key)
+    if settings.target_key == "keep_ratio" and options.keep_ratio is not None:
+        ratio = options.keep_ratio
+    if ratio is None:
+        raise ScenarioError(
+            f"methods.{label}: got no keep_ratio; expected the share of tokens to predict for; pass --keep-ratio, such as 0.111"
+        )
+    return PredictedMethod(label, settings.method, routed, ratio)
+
+
+def _routed_layers(value: RoutedLayersValue, num_layers: int, options: Options) -> tuple[int, ...]:
+    if options.routed_layers is None:
+        return resolve_routed_layers(value, num_layers)
+    try:
+        return resolve_routed_layers(options.routed_layers, num_layers)
+    except ScenarioError as error:
+        raise OptionError(f"--routed-layers: {error}") from None
