@@ -1,16 +1,24 @@
 """Kept tokens -> FLOPs and bytes -> time on the device's measured ceilings -> the ideal speed-up.
 
-In: a geometry, a workload, what is computed and stored per layer and phase, the ceilings. Out: a `Prediction` of one
+In: a model's shape, a workload, what is computed and stored per layer and phase, the ceilings. Out: a `Prediction` of one
 prefill and of one average decode step. Counted: weights, embeddings, LM head (last position only at prefill), attention, KV cache.
 Not counted, because an ideal implementation need not pay for it: routers, packing, norms, activations in memory,
 launch gaps. Source: our choice (`docs/measuring.md`, section 5); 2 FLOPs per weight and token.
+
+**Windows.** A window of W lets a query see W original positions, itself included, so of stored tokens that are spread evenly
+with ratio r it sees r * min(position, W). Cached are the stored ones of the last W - 1 positions, all that a next query can see.
+
+**Experts.** A token computes its k of E experts. Of their weights a phase reads the distinct ones that its computed tokens are
+expected to pass, `Experts.num_read`: E * (1 - (1 - r * k / E)^tokens), at most E.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
-from modbench.presets import Geometry
+from modbench.geometry import Geometry
+from modbench.model_shape import LayerShape, ModelShape
 
 BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
 Saving = Literal["compute", "storage"]
@@ -32,11 +40,16 @@ class Ceilings:
 class Work:
     """The shape of a launch: model, rows, tokens per row, and the size of an element in memory."""
 
-    geometry: Geometry
+    geometry: Geometry | ModelShape
     context: int
     batch: int
     new_tokens: int
     bytes_per_element: int
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """The model, layer by layer."""
+        return self.geometry.shape()
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,26 @@ class IdealSpeedup:
 _Operation = tuple[float, float]  # FLOPs, bytes
 
 
+@dataclass(frozen=True)
+class _Load:
+    """What a phase asks of one layer.
+
+    Attributes:
+        rows: tokens computed.
+        weights_read: how often the weights that all tokens share are read.
+        experts_read: distinct routed experts whose weights are read.
+        pairs: (query, key) pairs of attention.
+        kv_written, kv_read: bytes of keys and values.
+    """
+
+    rows: float
+    weights_read: float
+    experts_read: float
+    pairs: float
+    kv_written: float
+    kv_read: float
+
+
 def ceilings_from(environment: Mapping[str, Any]) -> Ceilings | None:
     """The ceilings of a record's environment; None where they were not measured."""
     values = environment.get("ceilings")
@@ -143,9 +176,9 @@ def predict(work: Work, keeping: Keeping, ceilings: Ceilings) -> Prediction:
         raise ValueError(f"got keep ratios of {sorted(sizes)} layers; expected {num_layers}")
     prefill = _ends(work, tokens=work.context * work.batch)
     decode = _ends(work, tokens=work.batch)
-    for layer in range(num_layers):
-        prefill += _prefill_layer(work, keeping, layer)
-        decode += _decode_layer(work, keeping, layer)
+    for index in range(num_layers):
+        prefill += _prefill_layer(work, keeping, index)
+        decode += _decode_layer(work, keeping, index)
     return Prediction(_phase(prefill, ceilings), _phase(decode, ceilings))
 
 
@@ -159,61 +192,90 @@ def ideal_speedup(work: Work, keeping: Keeping, ceilings: Ceilings) -> IdealSpee
 def kv_cache_bytes_expected(work: Work, keeping: Keeping) -> float:
     """Bytes that the stored tokens of a finished launch occupy.
 
-    Cached are the prompt and all decoded tokens but the last one, which is never fed.
+    Cached are the prompt and all decoded tokens but the last one, which is never fed; behind a window of W, of these the last
+    W - 1 positions.
     """
-    per_layer_token = work.geometry.kv_bytes_per_token(work.bytes_per_element) / work.geometry.num_hidden_layers
-    kept = sum(
-        prefill * work.context + decode * (work.new_tokens - 1)
-        for prefill, decode in zip(keeping.stored.prefill, keeping.stored.decode, strict=True)
-    )
-    return per_layer_token * work.batch * kept
+    stored = keeping.stored
+    elements = 0.0
+    for layer, prefill, decode in zip(work.shape.layers, stored.prefill, stored.decode, strict=True):
+        reach = None if layer.window is None else layer.window - 1
+        prompt, decoded = _positions_within(reach, work.context, work.new_tokens - 1)
+        elements += layer.kv_width * (prefill * prompt + decode * decoded)
+    return work.bytes_per_element * work.batch * elements
+
+
+def _positions_within(reach: int | None, prompt: int, decoded: float) -> tuple[float, float]:
+    """Of the last `reach` positions (None: of all), those of the prompt and the decoded ones behind it."""
+    if reach is None:
+        return prompt, decoded
+    recent = min(decoded, reach)
+    return min(prompt, reach - recent), recent
 
 
 def _ends(work: Work, tokens: int) -> list[_Operation]:
     """Embedding rows of `tokens`, and the LM head on one position per row."""
-    geometry, element = work.geometry, work.bytes_per_element
-    head = geometry.vocab_size * geometry.hidden_size
-    logits = work.batch * geometry.vocab_size
+    shape, element = work.shape, work.bytes_per_element
+    head = shape.vocab_size * shape.hidden_size
+    logits = work.batch * shape.vocab_size
     return [
-        (0.0, tokens * geometry.hidden_size * element),
+        (0.0, tokens * shape.hidden_size * element),
         (2.0 * head * work.batch, (head + logits) * element),
     ]
 
 
-def _prefill_layer(work: Work, keeping: Keeping, layer: int) -> list[_Operation]:
-    """Computed tokens attend to the stored ones before them; keys are spread evenly over the prompt."""
-    queries, keys = keeping.computed.prefill[layer] * work.context, keeping.stored.prefill[layer] * work.context
-    pairs = keys * (queries + 1) / 2 * work.batch
-    kv_bytes = _kv_bytes_per_token(work) * keys * work.batch
-    return _layer(work, queries * work.batch, 1.0 if queries > 0 else 0.0, pairs, kv_bytes, kv_bytes)
+def _prefill_layer(work: Work, keeping: Keeping, index: int) -> list[_Operation]:
+    """Computed tokens attend to the stored ones before them, within the window; keys are spread evenly over the prompt.
+
+    Every stored key is written and read once, also one that no later query will see.
+    """
+    layer, computed, stored = work.shape.layers[index], keeping.computed.prefill[index], keeping.stored.prefill[index]
+    seen = work.context if layer.window is None else min(work.context, layer.window)
+    growing = stored * seen * (computed * seen + 1) / 2  # pairs of the queries whose view no window cuts
+    sliding = computed * (work.context - seen) * (stored * seen)
+    kv_bytes = layer.kv_width * work.bytes_per_element * (stored * work.context) * work.batch
+    load = _Load(
+        rows=computed * work.context * work.batch,
+        weights_read=1.0 if computed > 0 else 0.0,
+        experts_read=_num_experts_read(layer, work.context * work.batch, computed),
+        pairs=(growing + sliding) * work.batch,
+        kv_written=kv_bytes,
+        kv_read=kv_bytes,
+    )
+    return _operations(layer, load, work.bytes_per_element)
 
 
-def _decode_layer(work: Work, keeping: Keeping, layer: int) -> list[_Operation]:
-    """An average step: the computed share of rows attends to the keys that their own row stores by then."""
-    rows = keeping.computed.decode[layer] * work.batch
-    stored = keeping.stored
-    keys = stored.prefill[layer] * work.context + stored.decode[layer] * work.new_tokens / 2
-    kv_bytes = _kv_bytes_per_token(work)
-    written = kv_bytes * stored.decode[layer] * work.batch
-    return _layer(work, rows, keeping.computed.decode_any[layer], keys * rows, written, kv_bytes * keys * rows)
+def _decode_layer(work: Work, keeping: Keeping, index: int) -> list[_Operation]:
+    """The step in the middle: the computed share of rows attends to the keys that their own row stores by then."""
+    layer, computed, stored = work.shape.layers[index], keeping.computed.decode[index], keeping.stored
+    prompt, decoded = _positions_within(layer.window, work.context, work.new_tokens / 2)
+    keys = stored.prefill[index] * prompt + stored.decode[index] * decoded
+    kv_bytes = layer.kv_width * work.bytes_per_element
+    rows = computed * work.batch
+    load = _Load(
+        rows=rows,
+        weights_read=keeping.computed.decode_any[index],
+        experts_read=_num_experts_read(layer, work.batch, computed),
+        pairs=keys * rows,
+        kv_written=kv_bytes * stored.decode[index] * work.batch,
+        kv_read=kv_bytes * keys * rows,
+    )
+    return _operations(layer, load, work.bytes_per_element)
 
 
-def _layer(
-    work: Work, rows: float, weights_read: float, pairs: float, kv_written: float, kv_read: float
-) -> list[_Operation]:
-    """Projections with the write of keys and values, attention over (query, key) pairs, MLP."""
-    geometry, element = work.geometry, work.bytes_per_element
-    width = geometry.num_attention_heads * geometry.size_per_head
-    attention, mlp = geometry.attention_parameters, geometry.mlp_parameters
+def _operations(layer: LayerShape, load: _Load, element: int) -> list[_Operation]:
+    """Projections with the write of keys and values, attention, MLP."""
+    attention, mlp, experts = layer.attention_parameters, layer.mlp_parameters, layer.experts
+    expert_rows, expert_weights = (experts.num_per_token, experts.parameters) if experts else (0, 0)
+    mlp_bytes = mlp * element * load.weights_read + expert_weights * element * load.experts_read
     return [
-        (2.0 * attention * rows, attention * element * weights_read + kv_written),
-        (2 * 2.0 * width * pairs, kv_read),
-        (2.0 * mlp * rows, mlp * element * weights_read),
+        (2.0 * attention * load.rows, attention * element * load.weights_read + load.kv_written),
+        (2 * 2.0 * layer.attention_width * load.pairs, load.kv_read),
+        (2.0 * (mlp + expert_rows * expert_weights) * load.rows, mlp_bytes),
     ]
 
 
-def _kv_bytes_per_token(work: Work) -> int:
-    return 2 * work.geometry.kv_heads * work.geometry.size_per_head * work.bytes_per_element
+def _num_experts_read(layer: LayerShape, num_tokens: int, share: float) -> float:
+    return layer.experts.num_read(num_tokens, share) if layer.experts else 0.0
 
 
 def _phase(operations: Sequence[_Operation], ceilings: Ceilings) -> PhasePrediction:

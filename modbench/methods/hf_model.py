@@ -15,48 +15,86 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
 from modbench.errors import UnsupportedError
+from modbench.geometry import Geometry, window_kind
 from modbench.methods.base import Subject
 from modbench.plan import PointWork
-from modbench.presets import Geometry
 from reference_impl import Decision, ModCache, kv_cache_bytes
 from reference_impl.convert import routed_attention
 from reference_impl.mod_layer import sliding_windows
 from reference_impl.mod_model import ModModel
 
 STOCK_ATTENTION = {"auto": "sdpa", "sdpa": "sdpa", "torch_varlen": "sdpa", "flash_attn": "flash_attention_2"}
+CAPPING_ATTENTION = {"auto": "eager", "flash_attn": "flash_attention_2"}
+GEMMA3_LOCAL_ROPE_THETA = 10_000.0
 ROUTER_SEED_OFFSET = 1
+_WINDOW_FIELDS = ("sliding_window", "layer_types")
 
 
 def hf_config(geometry: Geometry) -> Any:
-    """The Hugging Face config of a geometry; rope parameters in the transformers 5 spelling."""
-    values = geometry.model_dump(exclude={"model_type", "rope_theta"}, exclude_none=True)
-    return AutoConfig.for_model(
-        geometry.model_type,
-        rope_parameters={"rope_type": "default", "rope_theta": geometry.rope_theta},
-        use_cache=True,
-        **values,
-    )
+    """The Hugging Face config of a geometry; rope parameters in the transformers 5 spelling.
+
+    Whatever depends on the size is said, because families assume different things by themselves: head sizes, windows, the padding
+    token. What does not is the family's own: activation, caps on logits, the local rotary base of Gemma-3.
+    """
+    family, kind = geometry.model_type, window_kind(geometry.model_type)
+    values = geometry.model_dump(exclude={"model_type", "rope_theta", *_WINDOW_FIELDS}, exclude_none=True)
+    values |= {"num_key_value_heads": geometry.kv_heads, "head_dim": geometry.size_per_head}
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": geometry.rope_theta}
+    if kind == "every_layer":
+        values["sliding_window"] = geometry.sliding_window
+    if kind == "by_layer":  # Gemma wants a number even where no layer is windowed
+        values["sliding_window"] = geometry.sliding_window or geometry.max_position_embeddings
+        values["layer_types"] = ["sliding_attention" if window else "full_attention" for window in geometry.windows]
+        values["use_sliding_window"] = geometry.sliding_window is not None
+    if family.startswith("gemma"):
+        values["query_pre_attn_scalar"] = geometry.size_per_head
+    if family == "gemma3_text":
+        local = {"rope_type": "default", "rope_theta": GEMMA3_LOCAL_ROPE_THETA}
+        rope = {"full_attention": rope, "sliding_attention": local}
+    return AutoConfig.for_model(family, rope_parameters=rope, use_cache=True, pad_token_id=None, **values)
+
+
+def stock_attention(requested: str, config: Any) -> str:
+    """The attention of dense layers, in transformers' names. Where logits are capped, `auto` is `eager`: `sdpa` cannot cap.
+
+    Raises:
+        UnsupportedError: the model caps its attention logits, and the attention asked for cannot.
+    """
+    if getattr(config, "attn_logit_softcapping", None) is None:
+        return STOCK_ATTENTION[requested]
+    if requested not in CAPPING_ATTENTION:
+        raise UnsupportedError(
+            f"measure.attention: got {requested}, which cannot cap the attention logits of {config.model_type}; "
+            f"expected one of {', '.join(CAPPING_ATTENTION)}"
+        )
+    return CAPPING_ATTENTION[requested]
 
 
 def build_model(point: PointWork, device: torch.device) -> PreTrainedModel:
     """The stock model of a point, in evaluation mode, on `device`; random weights depend on the seed alone.
 
     Raises:
-        UnsupportedError: the checkpoint folder cannot be read as a causal language model.
+        UnsupportedError: the checkpoint folder cannot be read as a causal language model, or the attention does not fit the model.
     """
     dtype = getattr(torch, point.dtype)
-    attention = STOCK_ATTENTION[point.attention]
     torch.manual_seed(point.workload["seed"])
     if point.model["weights"] == "random":
+        config = hf_config(point.geometry)
+        attention = stock_attention(point.attention, config)
         with torch.device(device):
-            model = AutoModelForCausalLM.from_config(
-                hf_config(point.geometry), dtype=dtype, attn_implementation=attention
-            )
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
         return model.eval()
     folder = Path(point.model["path"])
     try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        attention = stock_attention(point.attention, config)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError) as error:
         raise UnsupportedError(f"model.path: {folder}: {str(error).splitlines()[0]}") from error

@@ -11,27 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from modbench.errors import ScenarioError
-from modbench.presets import PRESETS, Geometry
+from modbench.geometry import Geometry
+from modbench.presets import PRESETS
+from modbench.scenario.config_geometry import geometry_from_config, nested_config
 from modbench.scenario.models import ModelSpec
-from modbench.scenario.problems import describe
 from modbench.scenario.source import is_irregular
-from modbench.scenario.wording import near_match, show, suggestion
+from modbench.scenario.wording import show, suggestion
 
 MAX_CONFIG_BYTES = 1024 * 1024
 WEIGHT_SAMPLES, WEIGHT_SAMPLE_BYTES = 16, 64 * 1024
-_REQUIRED = (
-    "num_hidden_layers",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "vocab_size",
-    "max_position_embeddings",
-    "model_type",
-)
-_BIASED_FAMILIES = ("qwen2",)  # these have query, key and value biases without saying so in config.json
 
 
 @dataclass(frozen=True)
@@ -61,14 +50,19 @@ def resolve_model(model: ModelSpec, base: Path) -> ResolvedModel:
         assert model.geometry is not None, "ModelSpec has exactly one source"
         resolved = ResolvedModel(model.geometry)
     geometry = resolved.geometry
-    _check_heads(geometry)
+    check_heads(geometry)
     sizes = {"num_key_value_heads": geometry.kv_heads, "head_dim": geometry.size_per_head}
     if model.max_positions is not None:
         sizes["max_position_embeddings"] = model.max_positions
     return ResolvedModel(geometry.model_copy(update=sizes), resolved.folder_sha256, resolved.has_tokenizer)
 
 
-def _check_heads(geometry: Geometry) -> None:
+def check_heads(geometry: Geometry) -> None:
+    """Refuse heads that do not divide, or that rotary positions cannot turn.
+
+    Raises:
+        ScenarioError: without a location.
+    """
     heads, kv_heads = geometry.num_attention_heads, geometry.kv_heads
     if geometry.head_dim is None and geometry.hidden_size % heads:
         raise ScenarioError(
@@ -105,7 +99,15 @@ def _from_folder(model: ModelSpec, folder: Path) -> ResolvedModel:
         ) from None
     if not model.has_random_weights and not weights:
         raise ScenarioError(f"got {shown}, which has no *.safetensors; expected weights, or set weights: random")
-    geometry = _from_config(_parse_config(raw, shown), shown)
+    where = f"config.json in {shown}"
+    config = parse_config(raw, where)
+    inner = nested_config(config)
+    if inner is not None and not model.has_random_weights:
+        raise ScenarioError(
+            f"{where} is of a multimodal model, {show(config.get('model_type'))}; expected a language model, "
+            "or set weights: random to measure its language model"
+        )
+    geometry = geometry_from_config(inner or config, where)
     return ResolvedModel(geometry, digest.hexdigest(), "tokenizer.json" in names)
 
 
@@ -120,41 +122,17 @@ def _add_weights(digest: "hashlib._Hash", folder: Path, names: list[str]) -> Non
                 digest.update(file.read(WEIGHT_SAMPLE_BYTES))
 
 
-def _parse_config(raw: bytes, shown: str) -> dict[str, Any]:
+def parse_config(raw: bytes, where: str) -> dict[str, Any]:
+    """The JSON object of a config.json; `where` names the file in errors.
+
+    Raises:
+        ScenarioError: without a location: not JSON, not an object, too long.
+    """
     try:
         config = json.loads(raw.decode("utf-8")) if len(raw) <= MAX_CONFIG_BYTES else None
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ScenarioError(f"config.json in {shown} is not valid JSON ({reason}); expected a JSON object") from None
+        raise ScenarioError(f"{where} is not valid JSON ({reason}); expected a JSON object") from None
     if not isinstance(config, dict):
-        raise ScenarioError(f"config.json in {shown} is not a JSON object below 1 MiB; expected one")
+        raise ScenarioError(f"{where} is not a JSON object below 1 MiB; expected one")
     return config
-
-
-def _from_config(config: dict[str, Any], shown: str) -> Geometry:
-    given = {key: value for key, value in config.items() if key in Geometry.model_fields and value is not None}
-    rope = config.get("rope_parameters")  # transformers 5; older configs have rope_theta at the top
-    if "rope_theta" not in given and isinstance(rope, dict) and "rope_theta" in rope:
-        given["rope_theta"] = rope["rope_theta"]
-    missing = [key for key in _REQUIRED if key not in given]
-    if missing:
-        raise ScenarioError(
-            f"config.json in {shown} has no {', '.join(missing)}; expected a decoder-only model's config"
-        )
-    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
-        raise ScenarioError(
-            f"config.json in {shown} has sliding-window layers; expected full attention in every layer, as the ideal assumes"
-        )
-    if given["model_type"] in _BIASED_FAMILIES:
-        given.setdefault("attention_bias", True)
-    try:
-        return Geometry.model_validate(given)
-    except ValidationError as error:
-        finding = error.errors(include_url=False)[0]
-        key = str(finding["loc"][0])
-        schema = Geometry.model_json_schema()["properties"][key]
-        near = near_match(str(finding["input"]), schema.get("enum", []))
-        advice = f"; did you mean {near}?" if near else ""
-        raise ScenarioError(
-            f"config.json in {shown}: {key}: got {show(finding['input'])}; expected {describe(schema)}{advice}"
-        ) from None

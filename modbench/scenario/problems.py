@@ -130,7 +130,8 @@ def _schema_at(path: KeyPath, kinds: Mapping[str, str]) -> dict[str, Any]:
     root = model.model_json_schema()
     schema = root
     for part in path[length:]:
-        inner = schema.get("items", {}) if isinstance(part, int) else schema.get("additionalProperties", {})
+        lists = (option["items"] for option in (schema, *schema.get("anyOf", [])) if "items" in option)
+        inner = next(lists, {}) if isinstance(part, int) else schema.get("additionalProperties", {})
         inner = schema.get("properties", {}).get(part, inner)
         schema = inner if isinstance(inner, dict) else {}
     return _resolve(schema, root.get("$defs", {}))

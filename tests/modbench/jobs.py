@@ -16,6 +16,23 @@ MICRO = Geometry(
     vocab_size=300,
     max_position_embeddings=512,
 )
+# One small model per family, with a window of 8 where the family can have one: much shorter than the texts of the tests.
+FAMILY_MICRO: dict[str, Geometry] = {
+    family: Geometry.model_validate({**MICRO.model_dump(), "model_type": family, **changes})
+    for family, changes in {
+        "llama": {},
+        "mistral": {"sliding_window": 8},
+        "qwen2": {"sliding_window": 8, "layer_types": ["full_attention"] * 2 + ["sliding_attention"] * 2},
+        "qwen3": {"head_dim": 16},
+        "phi3": {"sliding_window": 8},
+        "olmo2": {},
+        "gemma2": {"sliding_window": 8, "head_dim": 16, "tie_word_embeddings": True},
+        "gemma3_text": {
+            "sliding_window": 8,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "full_attention"],
+        },
+    }.items()
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "dense": {"kv_cache": "stock"},
     "threshold": {"threshold_p": 0.5, "keep_ratio": 0.25, "routed_layers": [1, 3], "gate": "shared"},

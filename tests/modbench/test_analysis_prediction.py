@@ -12,7 +12,9 @@ from modbench.analysis.prediction import (
     predict,
     shares_from,
 )
-from modbench.presets import PRESETS, Geometry
+from modbench.geometry import Geometry
+from modbench.model_shape import Experts, LayerShape, ModelShape
+from modbench.presets import PRESETS
 
 MEMORY_BOUND = Ceilings(copy_bytes_per_s=1e9, matmul_flops_per_s=1e18)
 COMPUTE_BOUND = Ceilings(copy_bytes_per_s=1e18, matmul_flops_per_s=1e12)
@@ -175,3 +177,103 @@ def test_missing_any_ratios_are_taken_as_independent_rows():
 def test_wrong_number_of_layers_is_an_error():
     with pytest.raises(ValueError, match="expected 4"):
         predict(Work(PRESETS["tiny"], 8, 1, 4, 4), Keeping.everything(3), COMPUTE_BOUND)
+
+
+# One windowed layer by hand: 160 weights, head 40, a query sees 3 positions, two products of width 4, 8 KV elements a token.
+WINDOWED = Geometry(
+    model_type="mistral", num_hidden_layers=1, hidden_size=4, intermediate_size=8, num_attention_heads=2,
+    vocab_size=10, sliding_window=3,
+)  # fmt: skip
+
+
+def test_flops_and_bytes_of_a_windowed_layer_by_hand():
+    found = predict(
+        Work(WINDOWED, context=6, batch=1, new_tokens=2, bytes_per_element=4), Keeping.everything(1), COMPUTE_BOUND
+    )
+    # pairs: 1 + 2 + 3 while the window fills, then 3 for each of 3 queries
+    assert found.prefill.flops == 2 * 160 * 6 + 2 * 2 * 4 * (6 + 9) + 2 * 40
+    # every key is written once and read once
+    assert found.prefill.bytes_moved == 4 * (160 + 40 + 10 + 6 * 4) + 4 * 8 * (6 + 6)
+    # decode: half of 2 decoded tokens and 2 of the prompt are within 3
+    assert found.decode.flops == 2 * 160 + 2 * 2 * 4 * 3 + 2 * 40
+    assert found.decode.bytes_moved == 4 * (160 + 40 + 10 + 4) + 4 * 8 * (1 + 3)
+
+
+def test_kept_queries_of_a_windowed_layer_see_the_kept_share_of_the_window():
+    half = Shares((0.5,), (0.5,), (0.5,))
+    found = predict(
+        Work(WINDOWED.model_copy(update={"sliding_window": 4}), 8, 1, 2, 4), Keeping.of(half), COMPUTE_BOUND
+    )
+    # 2 keys of 4 positions: 2 * (2 + 1) / 2 pairs while the window fills, then 2 for each of 2 queries
+    assert found.prefill.flops == 2 * 160 * 4 + 2 * 2 * 4 * (3 + 4) + 2 * 40
+    # half a row sees half of 1 decoded and 3 prompt tokens
+    assert found.decode.flops == 0.5 * (2 * 160 + 2 * 2 * 4 * 2) + 2 * 40
+
+
+@pytest.mark.parametrize("keeping", [Keeping.everything(4), interleaved(4, NINTH)], ids=["dense", "kept"])
+def test_a_window_that_nothing_reaches_past_changes_nothing(keeping):
+    full = PRESETS["tiny"].model_copy(update={"model_type": "mistral"})
+    wide = full.model_copy(update={"sliding_window": 64 + 17})
+    works = [Work(geometry, 64, 2, 17, 4) for geometry in (full, wide)]
+    assert predict(works[0], keeping, MEMORY_BOUND) == predict(works[1], keeping, MEMORY_BOUND)
+    assert kv_cache_bytes_expected(works[0], keeping) == kv_cache_bytes_expected(works[1], keeping)
+
+
+@pytest.mark.parametrize(
+    ("context", "new_tokens", "expected"),
+    [
+        (3, 1, 3),  # all of the prompt
+        (100, 1, 8),  # window - 1
+        (100, 5, 4 + 4 * 0.5),  # 4 decoded ones at 1/2, of the prompt the 4 before them
+        (100, 50, 8 * 0.5),  # decoded ones alone
+        (2, 3, 2 + 2 * 0.5),
+    ],
+)
+def test_a_windowed_cache_holds_what_the_next_query_can_see(context, new_tokens, expected):
+    work = Work(WINDOWED.model_copy(update={"sliding_window": 9}), context, 3, new_tokens, 4)
+    stored = Shares((1.0,), (0.5,), (0.5,))
+    assert kv_cache_bytes_expected(work, Keeping(Shares.everything(1), stored)) == 3 * 4 * 8 * expected
+
+
+def test_windowed_decode_does_not_grow_with_the_context():
+    works = [Work(PRESETS["mistral-7b-v0.1"], context, 1, 64, 2) for context in (8192, 32768)]
+    near, far = (predict(work, Keeping.everything(32), MEMORY_BOUND).decode for work in works)
+    assert near == far
+
+
+def mixture(num_experts: int, num_per_token: int) -> ModelShape:
+    layer = LayerShape(
+        attention_parameters=64, attention_width=4, kv_width=8, mlp_parameters=5,
+        experts=Experts(num_experts, num_per_token, parameters=96),
+    )  # fmt: skip
+    return ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0)
+
+
+def test_a_mixture_computes_few_experts_and_reads_those_that_tokens_pass():
+    found = predict(Work(mixture(4, 1), context=2, batch=1, new_tokens=2, bytes_per_element=4), Keeping.everything(1),
+                    COMPUTE_BOUND)  # fmt: skip
+    # router 5 and one expert of 96 per token
+    assert found.prefill.flops == 2 * (64 + 5 + 96) * 2 + 2 * 2 * 4 * 3 + 2 * 40
+    # two tokens pass 4 * (1 - (3/4)^2) = 1.75 distinct experts
+    assert found.prefill.bytes_moved == 4 * (64 + 5 + 1.75 * 96 + 40 + 10 + 2 * 4) + 4 * 8 * (2 + 2)
+    assert found.decode.bytes_moved == 4 * (64 + 5 + 96 + 40 + 10 + 4) + 4 * 8 * (1 + 3)
+
+
+def test_distinct_experts_are_between_one_tokens_and_all():
+    experts = Experts(num_experts=8, num_per_token=2, parameters=1)
+    assert experts.num_read(0) == 0
+    assert experts.num_read(1) == pytest.approx(2)
+    assert experts.num_read(1, share=0.5) == pytest.approx(1)
+    assert experts.num_read(2) == pytest.approx(8 * (1 - 0.75**2))
+    assert experts.num_read(10**6) == 8
+    assert Experts(2, 2, 1).num_read(1) == 2
+
+
+def test_a_mixture_of_one_expert_is_a_plain_mlp():
+    plain = Geometry(num_hidden_layers=1, hidden_size=4, intermediate_size=8, num_attention_heads=2, vocab_size=10)
+    layer = LayerShape(
+        attention_parameters=64, attention_width=4, kv_width=8, mlp_parameters=0, experts=Experts(1, 1, 96)
+    )
+    single = ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0)
+    results = [predict(Work(model, 7, 2, 4, 4), Keeping.everything(1), MEMORY_BOUND) for model in (plain, single)]
+    assert results[0] == results[1]

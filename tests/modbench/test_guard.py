@@ -5,7 +5,7 @@ import torch
 
 from modbench.guard import check_identities
 from modbench.methods import METHODS
-from tests.modbench.jobs import SETTINGS, make_point
+from tests.modbench.jobs import FAMILY_MICRO, SETTINGS, make_point
 
 CPU = torch.device("cpu")
 DECLARED = {
@@ -33,6 +33,12 @@ def test_our_methods_pass_every_identity_they_do_not_declare_away(kind):
     assert {name for name, result in outcome.identities.items() if result == "declared"} == DECLARED[kind]
     assert "failed" not in outcome.identities.values(), outcome.detail
     assert set(outcome.declared) == DECLARED[kind]
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+def test_a_windowed_family_passes_every_identity(family):
+    outcome = guard("threshold", geometry=FAMILY_MICRO[family])
+    assert set(outcome.identities.values()) == {"passed"}, outcome.detail
 
 
 @pytest.mark.parametrize("kind", ["threshold", "kv_only"])

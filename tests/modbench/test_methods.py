@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from modbench.errors import UnsupportedError
 from modbench.methods import METHODS
-from modbench.methods.hf_model import build_model, hf_config
+from modbench.methods.hf_model import build_model, hf_config, stock_attention
 from modbench.presets import PRESETS
+from reference_impl.mod_layer import sliding_windows
 from tests.modbench.jobs import MICRO, SETTINGS, make_point
 
 CPU = torch.device("cpu")
@@ -58,16 +59,34 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_becomes_the_config_it_describes(preset):
+def test_a_preset_becomes_the_config_and_the_model_it_describes(preset):
     geometry, config = PRESETS[preset], hf_config(PRESETS[preset])
     assert config.model_type == geometry.model_type
     assert config.num_key_value_heads == geometry.kv_heads
-    assert config.rope_parameters["rope_theta"] == geometry.rope_theta
+    rope = config.rope_parameters
+    assert rope.get("full_attention", rope)["rope_theta"] == geometry.rope_theta
     assert config.tie_word_embeddings == geometry.tie_word_embeddings
+    assert sliding_windows(config) == list(geometry.windows)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config) if isinstance(config, LlamaConfig) else None
-    if model is not None:
-        assert sum(parameter.numel() for parameter in model.parameters()) == geometry.num_parameters
+        model = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == geometry.num_parameters
+
+
+def test_gemma2_is_capped_and_gemma3_has_two_rotary_bases():
+    gemma2, gemma3 = hf_config(PRESETS["gemma2-2b"]), hf_config(PRESETS["gemma3-1b"])
+    assert (gemma2.attn_logit_softcapping, gemma2.final_logit_softcapping) == (50.0, 30.0)
+    assert gemma3.rope_parameters["sliding_attention"]["rope_theta"] == 1e4
+    assert (gemma2.hidden_activation, gemma3.hidden_activation) == ("gelu_pytorch_tanh", "gelu_pytorch_tanh")
+
+
+def test_attention_that_cannot_cap_is_not_put_under_a_model_that_caps():
+    config = hf_config(PRESETS["gemma2-2b"])
+    assert stock_attention("auto", config) == "eager"
+    assert stock_attention("auto", hf_config(PRESETS["gemma3-1b"])) == "sdpa"
+    with pytest.raises(
+        UnsupportedError, match="got sdpa, which cannot cap the attention logits of gemma2; expected one"
+    ):
+        stock_attention("sdpa", config)
 
 
 @torch.inference_mode()

@@ -44,6 +44,18 @@ def test_a_model_folder_gives_its_geometry(tmp_path: Path) -> None:
     assert point.folder_sha256 is not None
 
 
+def test_a_windowed_model_keeps_its_windows(tmp_path: Path) -> None:
+    config = CONFIG | {"model_type": "gemma3_text", "sliding_window": 32, "head_dim": 16}
+    assert load(tmp_path, model_folder(tmp_path, config)).points[0].geometry.windows == (32, 32)
+
+
+def test_a_multimodal_model_can_be_measured_as_its_language_model_with_random_weights(tmp_path: Path) -> None:
+    config = {"model_type": "gemma3", "text_config": CONFIG | {"model_type": "gemma3_text", "head_dim": 16}}
+    text = model_folder(tmp_path, config, weights=False).replace("path: model", "path: model, weights: random")
+    geometry = load(tmp_path, text).points[0].geometry
+    assert (geometry.model_type, geometry.tie_word_embeddings, geometry.sliding_window) == ("gemma3_text", True, 4096)
+
+
 def test_a_folders_hash_covers_its_config_and_its_weights(tmp_path: Path) -> None:
     text = model_folder(tmp_path, CONFIG)
     first = load(tmp_path, text).points[0].folder_sha256
@@ -76,11 +88,13 @@ BAD_CONFIGS = {
     ),
     "another family": (
         CONFIG | {"model_type": "gpt2"},
-        "config.json in 'FOLDER/model': model_type: got 'gpt2'; expected one of llama, qwen2, qwen3",
+        "config.json in 'FOLDER/model': model_type: got 'gpt2'; expected one of llama, mistral, "
+        "qwen2, qwen3, phi3, olmo2, gemma2, gemma3_text",
     ),
     "a family misspelt": (
         CONFIG | {"model_type": "qwen22"},
-        "config.json in 'FOLDER/model': model_type: got 'qwen22'; expected one of llama, qwen2, qwen3; did you mean qwen2",
+        "config.json in 'FOLDER/model': model_type: got 'qwen22'; expected one of llama, mistral, "
+        "qwen2, qwen3, phi3, olmo2, gemma2, gemma3_text; did you mean qwen2?",
     ),
     "no family": (
         {key: value for key, value in CONFIG.items() if key != "model_type"},
@@ -88,7 +102,11 @@ BAD_CONFIGS = {
     ),
     "sliding window": (
         CONFIG | {"layer_types": ["full_attention", "sliding_attention"]},
-        "config.json in 'FOLDER/model' has sliding-window layers; expected full attention in every layer",
+        "config.json in 'FOLDER/model' has sliding-window layers without a sliding_window; expected both or none",
+    ),
+    "multimodal": (
+        {"model_type": "gemma3", "text_config": CONFIG | {"model_type": "gemma3_text"}},
+        "config.json in 'FOLDER/model' is of a multimodal model, 'gemma3'; expected a language model, or set weights: random",
     ),
     "odd head size": (CONFIG | {"head_dim": 15}, "got a head size of 15; expected an even one"),
 }  # fmt: skip

@@ -199,7 +199,18 @@ CHANGES = {
     "family": (
         "preset: tiny", "geometry: {model_type: lama, num_hidden_layers: 1, hidden_size: 8, intermediate_size: 8, "
         "num_attention_heads: 2, vocab_size: 9}",
-        "x.yaml:2: model.geometry.model_type: got 'lama'; expected one of llama, qwen2, qwen3; did you mean llama?",
+        "x.yaml:2: model.geometry.model_type: got 'lama'; expected one of llama, mistral, qwen2, qwen3, phi3, "
+        "olmo2, gemma2, gemma3_text; did you mean llama?",
+    ),
+    "a kind of layer": (
+        "preset: tiny", "geometry: {model_type: qwen3, num_hidden_layers: 1, hidden_size: 8, intermediate_size: 8, "
+        "num_attention_heads: 2, vocab_size: 9, layer_types: [linear_attention]}",
+        "x.yaml:2: model.geometry.layer_types[0]: got 'linear_attention'; expected one of full_attention, sliding_attention",
+    ),
+    "a window for a family without": (
+        "preset: tiny", "geometry: {num_hidden_layers: 1, hidden_size: 8, intermediate_size: 8, "
+        "num_attention_heads: 2, vocab_size: 9, sliding_window: 4}",
+        "x.yaml:2: model.geometry: got a sliding_window for llama, which has none; expected no sliding_window",
     ),
     "keep ratio of too few tokens": (
         "keep_ratio: 0.111", "keep_ratio: 0.05",
