@@ -10,10 +10,12 @@ from typing import Any
 
 from modbench.analysis.estimate import Case, PredictedMethod
 from modbench.errors import OptionError, ScenarioError
-from modbench.presets import PRESETS, Geometry
+from modbench.geometry import Geometry
+from modbench.model_shape import ModelShape
+from modbench.presets import PRESETS
 from modbench.report.document import axes_label
-from modbench.scenario import BASELINE, MethodSettings, ModelSpec, Point, load_scenario, resolve_routed_layers
-from modbench.scenario.geometry import resolve_model
+from modbench.scenario import BASELINE, MethodSettings, Point, load_scenario, resolve_routed_layers
+from modbench.scenario.config_shape import shape_of_file
 from modbench.scenario.models import (
     DenseSettings,
     EntrySettings,
@@ -74,30 +76,29 @@ def read_target(text: str, options: Options) -> Target:
         "threshold": ThresholdSettings(keep_ratio=KEEP_RATIO),
         "skip_layers": SkipLayersSettings(),
     }
-    geometry = read_geometry(text)
+    geometry = read_model(text)
     methods = _predicted_methods(settings, geometry.num_hidden_layers, options)
     sizes = _sizes(options.contexts or CONTEXTS, options.batches or BATCHES)
     case = Case("", geometry, options.dtype or DTYPE, options.new_tokens or NEW_TOKENS, methods, sizes)
     return Target(text, (case,))
 
 
-def read_geometry(text: str) -> Geometry:
+def read_model(text: str) -> Geometry | ModelShape:
     """A model by its preset's name, by its config.json, or by the folder with one.
 
     Raises:
         ScenarioError: it is none of these, or its config is of no use.
     """
-    path = Path(text)
-    if text not in PRESETS and not path.exists():
+    if text in PRESETS:
+        return PRESETS[text]
+    if not Path(text).exists():
         near = near_match(text, PRESETS)
         advice = f"did you mean {near}?" if near else f"the presets are {', '.join(PRESETS)}"
         raise ScenarioError(
             f"TARGET: got {show(text)}, no such preset or file; expected a scenario, a preset or a config.json; {advice}"
         )
-    folder = path.parent if path.name == "config.json" else path
-    model = ModelSpec(preset=text) if text in PRESETS else ModelSpec(path=str(folder), weights="random")
     try:
-        return resolve_model(model, Path()).geometry
+        return shape_of_file(Path(text))
     except ScenarioError as error:
         raise ScenarioError(f"TARGET: {error}") from None
 

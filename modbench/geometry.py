@@ -175,8 +175,16 @@ class Geometry(BaseModel):
                 kv_width=2 * self.kv_heads * self.size_per_head,
                 mlp_parameters=self.mlp_parameters,
                 window=window,
+                norm_parameters=self.norm_parameters,
             )
             for window in set(windows)
         }
         layers = tuple(alike[window] for window in windows)
-        return ModelShape(layers, self.hidden_size, self.vocab_size, self.num_parameters, self.max_position_embeddings)
+        return ModelShape(
+            layers=layers,
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+            num_parameters=self.num_parameters,
+            head_size=self.size_per_head,
+            max_position_embeddings=self.max_position_embeddings,
+        )

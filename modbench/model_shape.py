@@ -35,6 +35,7 @@ class LayerShape:
         mlp_parameters: weights that every token passes; of a mixture its router and shared experts.
         window: original positions that a query sees, itself included; None: all.
         experts: the routed part of the MLP, None in a layer without.
+        norm_parameters: weights of its norms, where they are known.
     """
 
     attention_parameters: int
@@ -43,22 +44,30 @@ class LayerShape:
     mlp_parameters: int
     window: int | None = None
     experts: Experts | None = None
+    norm_parameters: int = 0
 
     @property
     def num_parameters(self) -> int:
-        """All weights of the layer, without norms."""
+        """All weights of the layer."""
         experts = self.experts.num_experts * self.experts.parameters if self.experts else 0
-        return self.attention_parameters + self.mlp_parameters + experts
+        return self.attention_parameters + self.mlp_parameters + experts + self.norm_parameters
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A whole model. `num_parameters` is everything that has to fit in memory; `max_position_embeddings` None where not known."""
+    """A whole model.
+
+    Attributes:
+        num_parameters: everything that has to fit in memory.
+        head_size: of attention, and so of the rotary tables.
+        max_position_embeddings: None where it is not known.
+    """
 
     layers: tuple[LayerShape, ...]
     hidden_size: int
     vocab_size: int
     num_parameters: int
+    head_size: int
     max_position_embeddings: int | None = None
 
     @property

@@ -17,7 +17,8 @@ from modbench.analysis.prediction import (
     predict,
     shares_from,
 )
-from modbench.presets import Geometry
+from modbench.geometry import Geometry
+from modbench.model_shape import ModelShape
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class PredictedMethod:
     is_removing: bool = False
 
     @property
-    def num_removed_layers(self) -> int:
+    def removed_layers(self) -> tuple[int, ...]:
         """Layers without weights."""
-        return len(self.routed_layers) if self.is_removing else 0
+        return self.routed_layers if self.is_removing else ()
 
     def keeping(self, num_layers: int, batch: int) -> Keeping:
         """Shares per layer; the rows of a batch decide independently."""
@@ -51,7 +52,7 @@ class Case:
     """One model with its methods, the baseline first, at some sizes (context, batch). `label` tells it from other cases."""
 
     label: str
-    geometry: Geometry
+    geometry: Geometry | ModelShape
     dtype: str
     new_tokens: int
     methods: tuple[PredictedMethod, ...]
@@ -160,7 +161,7 @@ def context_limit(case: Case, budget: Budget, method: PredictedMethod, batch: in
         case.keeping(method, batch),
         budget.memory_bytes,
         budget.overhead_bytes,
-        method.num_removed_layers,
+        method.removed_layers,
     )
 
 
@@ -169,5 +170,5 @@ def _costs(case: Case, budget: Budget, method: PredictedMethod, context: int, ba
     work, keeping = case.work(context, batch), case.keeping(method, batch)
     times = predict(work, keeping, budget.ceilings)
     end_to_end_s = times.prefill.time_s + (case.new_tokens - 1) * times.decode.time_s
-    memory = predict_memory(work, keeping, budget.overhead_bytes, method.num_removed_layers)
+    memory = predict_memory(work, keeping, budget.overhead_bytes, method.removed_layers)
     return _Costs(times.prefill.time_s, times.decode.time_s, end_to_end_s, memory)

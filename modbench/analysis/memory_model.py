@@ -3,12 +3,14 @@
 In: a workload and what is computed and stored per layer. Out: a `MemoryPrediction`.
 
 Prefill holds one layer's working set at a time. Its widest moments, per token, in elements, as the stock decoders of
-transformers make them (D model dim, I MLP width, Q query width, K key width of all KV heads):
+transformers make them (D model dim, M weights of the MLP / D: three MLP widths where it has a gate, Q query width, K key width of
+all KV heads):
 
 - in every layer, for all tokens: the embeddings and the layer's input, 2 D; once per position, the rotary tables, 2 heads wide
 - attention, for computed tokens, before the layer's own keys are stored: its normed input, D; queries, keys and values, Q + 2 K;
   and rotation, 3 Q while it turns the queries or Q + 3 K while it turns the keys
-- MLP, for computed tokens, after the layer's keys are stored: the stream and its normed copy, 2 D, and gate, up and product, 3 I
+- MLP, for computed tokens, after the layer's keys are stored: the stream and its normed copy, 2 D, and gate, up and product, M; of
+  a mixture, M of all experts that a token passes, as if they ran together
 
 To it come the keys and values of the layers done so far. After the last layer, embeddings, stream and its normed copy, 3 D, and
 logits of one position per row. Attention never holds a context x context matrix (SDPA, FlashAttention); the `masked` control does,
@@ -16,11 +18,12 @@ which is not counted. Also not counted: routers, decisions, and a cache's growth
 live-tensor peak of real models.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from modbench.analysis.prediction import Keeping, Work, kv_cache_bytes_expected
-from modbench.presets import Geometry
+from modbench.analysis.prediction import Keeping, Work, kv_cache_bytes_expected, stored_bytes
+from modbench.model_shape import LayerShape
 
 # What is on a device beside tensors, our choice: an accelerator's context, library workspaces and the allocator's rounding; for a
 # CPU the interpreter and torch (docs/measuring.md, section 4).
@@ -44,10 +47,10 @@ class MemoryPrediction:
 
 
 def predict_memory(
-    work: Work, keeping: Keeping, overhead_bytes: float, num_removed_layers: int = 0
+    work: Work, keeping: Keeping, overhead_bytes: float, removed_layers: Collection[int] = ()
 ) -> MemoryPrediction:
     """Memory of one launch; removed layers (of which `keeping` keeps nothing) have no weights either."""
-    weights = weights_bytes(work, num_removed_layers)
+    weights = weights_bytes(work, removed_layers)
     kv_cache = kv_cache_bytes_expected(work, keeping)
     moments = _prefill_moments(work, keeping)
     fullest = max(stored + working for stored, working in moments)
@@ -55,21 +58,20 @@ def predict_memory(
     return MemoryPrediction(weights, kv_cache, max(working for _, working in moments), overhead_bytes, peak)
 
 
-def weights_bytes(work: Work, num_removed_layers: int = 0) -> float:
+def weights_bytes(work: Work, removed_layers: Collection[int] = ()) -> float:
     """Bytes of all weights that are left."""
-    num_layers = work.geometry.num_hidden_layers - num_removed_layers
-    left = work.geometry.model_copy(update={"num_hidden_layers": num_layers})
-    return left.num_parameters * work.bytes_per_element
+    removed = sum(work.shape.layers[layer].num_parameters for layer in removed_layers)
+    return (work.shape.num_parameters - removed) * work.bytes_per_element
 
 
 def longest_context(
-    work: Work, keeping: Keeping, memory_bytes: float, overhead_bytes: float, num_removed_layers: int = 0
+    work: Work, keeping: Keeping, memory_bytes: float, overhead_bytes: float, removed_layers: Collection[int] = ()
 ) -> int:
     """The most prompt tokens per row with which a launch of this batch fits; 0 where none does. At most `MAX_CONTEXT`."""
     fits, too_many = 0, MAX_CONTEXT + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        found = predict_memory(replace(work, context=middle), keeping, overhead_bytes, num_removed_layers)
+        found = predict_memory(replace(work, context=middle), keeping, overhead_bytes, removed_layers)
         if found.peak_bytes <= memory_bytes:
             fits = middle
         else:
@@ -79,27 +81,32 @@ def longest_context(
 
 def _prefill_moments(work: Work, keeping: Keeping) -> list[tuple[float, float]]:
     """(bytes stored in the cache, bytes of the working set) at each layer's attention and MLP, and at the end."""
-    geometry, element, num_tokens = work.geometry, work.bytes_per_element, work.context * work.batch
-    key = geometry.kv_heads * geometry.size_per_head
-    stored = [2 * key * share * num_tokens * element for share in keeping.stored.prefill]
-    filled = list(accumulate(stored))
-    tables = 2 * geometry.size_per_head * work.context * element
-    stream = 2 * geometry.hidden_size * num_tokens * element + tables
+    shape, element, num_tokens = work.shape, work.bytes_per_element, work.context * work.batch
+    filled = [0.0, *accumulate(stored_bytes(work, keeping, num_decoded=0))]
+    tables = 2 * shape.head_size * work.context * element
+    stream = 2 * shape.hidden_size * num_tokens * element + tables
     moments = []
-    for before, after, share in zip([0.0, *filled], filled, keeping.computed.prefill, strict=False):
-        computed_bytes = share * num_tokens * element
-        moments.append((before, stream + _attention_elements(geometry) * computed_bytes))
-        moments.append((after, stream + (2 * geometry.hidden_size + 3 * geometry.intermediate_size) * computed_bytes))
-    end = tables + 3 * geometry.hidden_size * num_tokens * element + _logits_bytes(work)
+    for index, layer in enumerate(shape.layers):
+        computed_bytes = keeping.computed.prefill[index] * num_tokens * element
+        attention, mlp = _attention_elements(layer, shape.hidden_size), _mlp_elements(layer, shape.hidden_size)
+        moments.append((filled[index], stream + attention * computed_bytes))
+        moments.append((filled[index + 1], stream + mlp * computed_bytes))
+    end = tables + 3 * shape.hidden_size * num_tokens * element + _logits_bytes(work)
     return [*moments, (filled[-1], end)]
 
 
-def _attention_elements(geometry: Geometry) -> int:
+def _attention_elements(layer: LayerShape, hidden_size: int) -> float:
     """Elements per computed token that attention adds to the stream at its widest."""
-    query = geometry.num_attention_heads * geometry.size_per_head
-    key = geometry.kv_heads * geometry.size_per_head
-    return geometry.hidden_size + query + 2 * key + max(3 * query, query + 3 * key)
+    query, key = layer.attention_width, layer.kv_width / 2
+    return hidden_size + query + 2 * key + max(3 * query, query + 3 * key)
+
+
+def _mlp_elements(layer: LayerShape, hidden_size: int) -> float:
+    """Elements per computed token that the MLP adds to the stream at its widest."""
+    experts = layer.experts
+    routed = experts.num_per_token * experts.parameters if experts else 0
+    return 2 * hidden_size + (layer.mlp_parameters + routed) / hidden_size
 
 
 def _logits_bytes(work: Work) -> float:
-    return work.batch * work.geometry.vocab_size * work.bytes_per_element
+    return work.batch * work.shape.vocab_size * work.bytes_per_element

@@ -190,18 +190,19 @@ def ideal_speedup(work: Work, keeping: Keeping, ceilings: Ceilings) -> IdealSpee
 
 
 def kv_cache_bytes_expected(work: Work, keeping: Keeping) -> float:
-    """Bytes that the stored tokens of a finished launch occupy.
+    """Bytes that the stored tokens of a finished launch occupy: the prompt and all decoded tokens but the last one, never fed."""
+    return sum(stored_bytes(work, keeping, work.new_tokens - 1))
 
-    Cached are the prompt and all decoded tokens but the last one, which is never fed; behind a window of W, of these the last
-    W - 1 positions.
-    """
+
+def stored_bytes(work: Work, keeping: Keeping, num_decoded: int) -> list[float]:
+    """Bytes of each layer's cached keys and values after `num_decoded` steps; behind a window of W, of the last W - 1 positions."""
     stored = keeping.stored
-    elements = 0.0
+    found = []
     for layer, prefill, decode in zip(work.shape.layers, stored.prefill, stored.decode, strict=True):
         reach = None if layer.window is None else layer.window - 1
-        prompt, decoded = _positions_within(reach, work.context, work.new_tokens - 1)
-        elements += layer.kv_width * (prefill * prompt + decode * decoded)
-    return work.bytes_per_element * work.batch * elements
+        prompt, decoded = _positions_within(reach, work.context, num_decoded)
+        found.append(work.bytes_per_element * work.batch * layer.kv_width * (prefill * prompt + decode * decoded))
+    return found
 
 
 def _positions_within(reach: int | None, prompt: int, decoded: float) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def method_lines(case: Case) -> list[str]:
     texts = [_method_text(method, case.geometry.num_hidden_layers) for method in case.methods if method.routed_layers]
     lines = ["; ".join(texts) + "."] if texts else []
     positions = case.geometry.max_position_embeddings
-    if any(context + case.new_tokens > positions for context, _ in case.sizes):
+    if positions is not None and any(context + case.new_tokens > positions for context, _ in case.sizes):
         lines.append(f"The model has {format_count(positions)} positions; longer contexts are hypothetical.")
     return lines
 
@@ -182,7 +182,7 @@ def _case_json(found: EstimatedCase) -> dict[str, Any]:
     source = {"device": found.device.name, "ceilings_source": found.device.source}
     return {
         "label": found.case.label,
-        "geometry": found.case.geometry.model_dump(mode="json"),
+        "model": asdict(found.case.geometry.shape()),
         "dtype": found.case.dtype,
         "new_tokens": found.case.new_tokens,
         "methods": [asdict(method) for method in found.case.methods],

@@ -178,7 +178,7 @@ class _Reader:
         num_embeddings = 1 if self.config.get("tie_word_embeddings", True) else 2
         total = sum(layer.num_parameters for layer in layers) + num_embeddings * vocab_size * self.hidden_size
         positions = self.optional(_POSITIONS, MAX_POSITIONS)
-        return ModelShape(layers, self.hidden_size, vocab_size, total, positions)
+        return ModelShape(layers, self.hidden_size, vocab_size, total, head_dim, positions)
 
     def size(self, names: tuple[str, ...], maximum: int = MAX_SIZE) -> int:
         """A size that must be there."""

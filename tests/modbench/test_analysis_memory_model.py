@@ -61,7 +61,7 @@ def test_removed_layers_have_no_weights_and_routed_ones_keep_theirs():
     work = Work(geometry, 16, 1, 2, 2)
     nothing_kept = interleaved(32, 0.0)
     half = geometry.model_copy(update={"num_hidden_layers": 16})
-    removed = predict_memory(work, nothing_kept, 0, num_removed_layers=16)
+    removed = predict_memory(work, nothing_kept, 0, removed_layers=range(1, 32, 2))
     assert removed.weights_bytes == half.num_parameters * 2
     assert predict_memory(work, nothing_kept, 0).weights_bytes == geometry.num_parameters * 2
 

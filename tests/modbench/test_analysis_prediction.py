@@ -246,7 +246,7 @@ def mixture(num_experts: int, num_per_token: int) -> ModelShape:
         attention_parameters=64, attention_width=4, kv_width=8, mlp_parameters=5,
         experts=Experts(num_experts, num_per_token, parameters=96),
     )  # fmt: skip
-    return ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0)
+    return ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0, head_size=4)
 
 
 def test_a_mixture_computes_few_experts_and_reads_those_that_tokens_pass():
@@ -274,6 +274,6 @@ def test_a_mixture_of_one_expert_is_a_plain_mlp():
     layer = LayerShape(
         attention_parameters=64, attention_width=4, kv_width=8, mlp_parameters=0, experts=Experts(1, 1, 96)
     )
-    single = ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0)
+    single = ModelShape((layer,), hidden_size=4, vocab_size=10, num_parameters=0, head_size=4)
     results = [predict(Work(model, 7, 2, 4, 4), Keeping.everything(1), MEMORY_BOUND) for model in (plain, single)]
     assert results[0] == results[1]

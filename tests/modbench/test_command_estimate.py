@@ -107,7 +107,7 @@ def test_a_config_is_enough(tmp_path, name):
     ]
     found = parsed(name, "--device", "l4", *options, folder=tmp_path)
     (case,) = found["cases"]
-    assert case["geometry"]["hidden_size"] == 64
+    assert case["model"]["hidden_size"] == 64
     assert case["methods"][1]["routed_layers"] == [1]
     assert case["rows"][1]["kv_cache_reduction"] == pytest.approx(2 / 1.5)
     assert case["device"]["matmul_flops_per_s"] == 30.3e12
@@ -169,7 +169,7 @@ def test_what_was_measured_is_used_where_no_device_is_named(tmp_path):
         (["llama2-7B", "--device", "l4"], "TARGET: got 'llama2-7B', no such preset or file; expected"),
         (["llama2-7B", "--device", "l4"], "did you mean llama2-7b?"),
         (["nowhere", "--device", "l4"], "the presets are tiny, bench-8x512,"),
-        (["empty", "--device", "l4"], "TARGET: got 'empty', which has no config.json"),
+        (["empty", "--device", "l4"], "TARGET: config.json in 'empty' cannot be read (No such file or directory)"),
         (["absent.yaml", "--device", "l4"], "absent.yaml"),
         (["s.yaml", "--device", "l4"], "s.yaml: methods.free: got no keep_ratio; expected"),
         (
