@@ -1,7 +1,6 @@
 """`modbench estimate`: from what was typed to a printed prediction. Reaches no torch, loads no model, asks no device."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from typing import get_args
@@ -19,12 +18,10 @@ from modbench.estimate_target import Options, Target, read_target
 from modbench.report.estimate import EstimatedCase, EstimateReport, estimate_json, render_estimate
 from modbench.scenario.models import Dtype, RoutedLayers, RoutedLayersValue
 from modbench.scenario.wording import show, suggestion
-from modbench.units import GIB, MIB
+from modbench.units import MIB, SIZE_TEXT, parse_bytes
 
 MAX_BATCH = 2**20
 MAX_NEW_TOKENS = MAX_CONTEXT
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(GiB|MiB|)")
-_UNITS = {"GiB": GIB, "MiB": MIB, "": 1}
 
 
 def estimate_command(target: str, device: str, memory: str | None, options: Options, is_json: bool) -> None:
@@ -72,11 +69,13 @@ def parse_options(
 
 
 def parse_memory(text: str) -> int:
-    """`24GiB`, `512MiB`, or bytes."""
-    match = _MEMORY.fullmatch(text.strip())
-    num_bytes = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    """A size in bytes: `24 GiB`, `512MiB`, or whole bytes."""
+    try:
+        num_bytes = parse_bytes(int(text) if text.isdecimal() else text)
+    except ValueError:
+        num_bytes = 0
     if num_bytes < MIB:
-        raise OptionError(f"--memory: got {show(text)}; expected bytes, 1 MiB at least, or a size such as 24GiB")
+        raise OptionError(f"--memory: got {show(text)}; expected {SIZE_TEXT}, 1 MiB at least")
     return num_bytes
 
 

@@ -3,6 +3,7 @@
 In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from modbench.checks import DoctorReport
 from modbench.plan import RunSpec
 from modbench.record import GuardResult, Record, Status
+
+CANNOT_WRITE_EXIT = 73  # of a worker whose disk is full (sysexits.h: cannot create); it cannot say so in a file
 
 
 class Job(BaseModel):
@@ -28,6 +31,8 @@ class Job(BaseModel):
     threads: int = 1
     allow_entry: bool = False
     is_remeasured: bool = Field(False, description="doctor: measure the ceilings anew")
+    memory_limit_bytes: int | None = Field(None, description="host memory that the worker may take beyond its start")
+    device_limit_bytes: int | None = Field(None, description="CUDA memory that the worker may take")
     environment: dict[str, Any] = Field(default_factory=dict)
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str
@@ -68,8 +73,10 @@ class JobResult(BaseModel):
     error: str | None = None
 
 
-def failed_record(job: Job, status: Status, phase: str, error: str, last_rss_bytes: int | None) -> Record:
-    """The record of a launch that gave no numbers: how far it came, and its last known memory in bytes."""
+def failed_record(
+    job: Job, status: Status, phase: str, error: str, last_memory: Mapping[str, int | None] | None
+) -> Record:
+    """The record of a launch that gave no numbers: how far it came, and its last known memory (metric -> bytes)."""
     spec = job.spec
     assert spec is not None, "only launches leave records"
     return Record(
@@ -82,7 +89,7 @@ def failed_record(job: Job, status: Status, phase: str, error: str, last_rss_byt
         phase=phase,
         point=spec.point,
         pair=spec.pair,
-        metrics={"last_rss_bytes": last_rss_bytes},
+        metrics={"last_rss_bytes": None, **(last_memory or {})},
         guard=job.guard,
         environment=job.environment,
         error=error,

@@ -117,9 +117,13 @@ def append_record(path: Path, record: Record) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise OutputError(f"{path}: cannot append a record: {error.strerror}") from error
+        raise OutputError(
+            f"{path}: cannot append a record: {error.strerror}; free some disk space and go on with --resume"
+        ) from error
     if written != len(data):
-        raise OutputError(f"{path}: wrote {written} of {len(data)} bytes of a record; free some disk space and resume")
+        raise OutputError(
+            f"{path}: wrote {written} of {len(data)} bytes of a record; free some disk space and go on with --resume"
+        )
 
 
 def load_records(source: Path | str) -> RecordFile:

@@ -5,6 +5,7 @@ In: a scenario and `--output`. Out: a folder that can be resumed.
 
 import fcntl
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from modbench.scenario import LoadedScenario
 RUN_FILE = "run.json"
 SCENARIO_FILE = "scenario.yaml"
 LOG_FILE = "worker.log"
+PARTIAL_SUFFIX = ".partial"
 DEFAULT_ROOT = Path("reports")
 REQUIRED_FACTS = ("run_id", "name", "question", "methods", "expect", "overrides", "command")
 
@@ -101,17 +103,20 @@ def claim_work(folder: RunFolder, work_id: str) -> None:
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Keep a second `modbench run` out of the folder while this one works.
+    """Keep a second `modbench run` out of the folder while this one works; the kernel gives it free however this one ends.
 
     Raises:
         OutputError: another run is at work there.
     """
-    with (folder.path / RUN_FILE).open() as file:
+    descriptor = os.open(folder.path, os.O_RDONLY)  # the folder itself: its files are replaced
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(f"{folder.path}: another modbench run is at work there; wait for it") from None
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _new_folder(root: Path) -> Path:
@@ -153,10 +158,21 @@ def read_run_file(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: RunFolder, facts: dict[str, Any]) -> None:
-    """Write scenario and facts; `run.json` is rewritten in place, so that a lock on the open file holds."""
+    """Write scenario and facts, each in one step: a run that is killed meanwhile, or finds the disk full, keeps the old ones."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        (folder.path / SCENARIO_FILE).write_text(folder.scenario_text)
-        (folder.path / RUN_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+        _replace(folder.path / SCENARIO_FILE, folder.scenario_text)
+        _replace(folder.path / RUN_FILE, json.dumps(facts, indent=2) + "\n")
     except OSError as error:
-        raise OutputError(f"{folder.path}: cannot be written ({error.strerror}); choose another --output") from error
+        raise OutputError(
+            f"{folder.path}: cannot be written ({error.strerror}); choose another --output, or free some disk space"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)

@@ -14,12 +14,13 @@ from modbench.analysis import comparisons, exhausted_methods, undecided_cells
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import GuardReport, Job, Probe, failed_record
+from modbench.memory_limit import automatic_limit, job_limits
 from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
 from modbench.provenance import git_state, source_digest
 from modbench.record import GuardResult, Record, append_record
 from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
-from modbench.run_folder import LOG_FILE, RunFolder, claim_work, locked
+from modbench.run_folder import LOG_FILE, PARTIAL_SUFFIX, RunFolder, claim_work, locked
 from modbench.scenario import LoadedScenario
 
 STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
@@ -40,6 +41,7 @@ class Runner:
     executor: LocalExecutor
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    free_memory_bytes: int | None = field(default_factory=automatic_limit)
     _probes: dict[tuple[str, int], Probe] = field(default_factory=dict)
     _guards: dict[str, GuardReport] = field(default_factory=dict)
 
@@ -185,10 +187,12 @@ class Runner:
         dtype: str = "float32",
         threads: int = 1,
     ) -> Job:
+        limits = job_limits("auto", self.free_memory_bytes, "")
         if spec is not None:
             probe = self._probe(spec.point.dtype, spec.point.threads)
             device, dtype, threads = probe.device, spec.point.dtype, spec.point.threads
-            facts = {**facts, **probe.environment, **self._common_facts(), "ceilings": probe.ceilings}
+            limits = job_limits(self.loaded.scenario.measure.memory_limit, self.free_memory_bytes, probe.device_kind)
+            facts = {**facts, **probe.environment, **self._common_facts(), **limits, "ceilings": probe.ceilings}
         name = secrets.token_hex(8)  # a late file of a killed child must not be taken for this job's
         return Job(
             kind=kind,
@@ -197,6 +201,7 @@ class Runner:
             dtype=dtype,
             threads=threads,
             allow_entry=self.allow_entry,
+            **limits,
             environment=facts,
             guard=guard,
             result_path=str(self.folder.path / f".{name}{RESULT_SUFFIX}"),
@@ -234,15 +239,21 @@ def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, p
 
     A KeyboardInterrupt leaves every finished record on disk and no process behind.
     """
-    try:
-        with locked(folder), LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-            runner = Runner(loaded, folder, allow_entry, progress, executor)
-            runner.run()
-    finally:
-        for suffix in (RESULT_SUFFIX, f"{RESULT_SUFFIX}.partial", PROGRESS_SUFFIX):
-            for leftover in folder.path.glob(f".*{suffix}"):
-                leftover.unlink(missing_ok=True)
+    with locked(folder):  # the files of a run at work are its own
+        try:
+            with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
+                runner = Runner(loaded, folder, allow_entry, progress, executor)
+                runner.run()
+        finally:
+            remove_leftovers(folder)
     return list(runner.records.values())
+
+
+def remove_leftovers(folder: RunFolder) -> None:
+    """Remove the hand-over files of this try, and of earlier ones that were killed."""
+    for suffix in (RESULT_SUFFIX, PROGRESS_SUFFIX, PARTIAL_SUFFIX):
+        for leftover in folder.path.glob(f".*{suffix}"):
+            leftover.unlink(missing_ok=True)
 
 
 def exit_code(records: Iterable[Record], num_unmet: int) -> int:

@@ -1,9 +1,31 @@
-"""Base units (seconds, bytes) to text. Only `report/`, the progress display and the findings of checks call these."""
+"""Base units (seconds, bytes) to text, and sizes that users write to bytes.
+
+Quantities are formatted in `report/`, the progress display, the findings of checks and the text of errors only.
+"""
+
+import re
 
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 TIB = 1024**4
+SIZE_PATTERN = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(KiB|MiB|GiB|TiB)"
+SIZE_TEXT = "a size such as 8 GiB or 512 MiB, or an integer of bytes"
+_SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
+
+
+def parse_bytes(value: object) -> int:
+    """A size as users write it, `8 GiB` or a whole number of bytes, in bytes.
+
+    Raises:
+        ValueError: it is neither, or not above 0; the text says what is expected.
+    """
+    size = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, str) and (match := re.fullmatch(SIZE_PATTERN, value)):
+        size = round(float(match[1]) * _SIZE_UNITS[match[2]])
+    if size is None or size <= 0:
+        raise ValueError(f"expected {SIZE_TEXT}")
+    return size
 
 
 def format_seconds(value: float | None) -> str:

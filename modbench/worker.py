@@ -2,15 +2,18 @@
 
 `python -m modbench.worker serve` imports everything, touches no device, and forks one child per job line on standard input;
 `python -m modbench.worker run` does the single job on standard input in this process (spawn). Results go to the file that the job
-names, so nothing printed here can be mistaken for one. This is the one place where any failure is turned into a record.
+names, so nothing printed here can be mistaken for one. This is the one place where any failure is turned into a record; a full
+disk is none of the measurement's, and ends the process with `CANNOT_WRITE_EXIT`.
 """
 
-import ctypes
+import errno
 import json
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,19 +22,29 @@ from modbench.checks import DoctorReport
 from modbench.doctor import examine
 from modbench.errors import EntryNotAllowedError, UnsupportedError
 from modbench.guard import check_identities
-from modbench.job import GuardReport, Job, JobResult, Probe, failed_record
+from modbench.job import CANNOT_WRITE_EXIT, GuardReport, Job, JobResult, Probe, failed_record
 from modbench.launch import run_launch
+from modbench.launch_server import serve
+from modbench.memory_limit import be_killed_first, lift_limit, limit_this_process
 from modbench.methods import METHODS
+from modbench.process_tree import end_with_parent
+from modbench.profiling import torch_memory
 from modbench.profiling.ceilings import known_ceilings
 from modbench.profiling.environment import describe_environment
 from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
-from modbench.profiling.process_memory import rss_bytes
+from modbench.profiling.process_memory import peak_rss_bytes, rss_bytes
 from modbench.record import Status
+from modbench.units import format_bytes
 from reference_impl import UnsupportedModelError
 
-READY = "ready"
-PR_SET_PDEATHSIG = 1
-OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "out of memory", "not enough memory")
+OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ProgressFile:
@@ -42,9 +55,10 @@ class ProgressFile:
         self.phase = "start"
 
     def enter(self, phase: str) -> None:
-        """Note the phase and the resident set at its start."""
+        """Note the phase and the resident set at its start; where the disk is full the note is left out."""
         self.phase = phase
-        self._path.write_text(json.dumps({"phase": phase, "rss_bytes": rss_bytes()}))
+        with suppress(OSError):
+            self._path.write_text(json.dumps({"phase": phase, "rss_bytes": rss_bytes()}))
 
 
 def resolve_device(name: str) -> torch.device:
@@ -95,77 +109,109 @@ def guard(job: Job) -> GuardReport:
 
 
 def _status_of(error: Exception) -> Status:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _errno(error) == errno.ENOMEM:
         return "oom"
-    if isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS):
+    if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY_TEXTS):
         return "oom"
     return "unsupported" if isinstance(error, UnsupportedError | UnsupportedModelError) else "failed"
 
 
+def _errno(error: Exception) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _limit_text(job: Job) -> str:
+    limit_bytes = job.device_limit_bytes if job.device.startswith("cuda") else job.memory_limit_bytes
+    return "" if limit_bytes is None else f" (its memory limit: {format_bytes(limit_bytes)})"
+
+
+def limit_memory(job: Job, device: torch.device) -> None:
+    """Put the job's limits in force; the device first, since starting it maps host memory that is not the job's."""
+    torch_memory.limit_device(device, job.device_limit_bytes)
+    limit_this_process(job.memory_limit_bytes)
+
+
+def last_memory(device: str) -> dict[str, int | None]:
+    """What this process holds now and held at most, on the host and, where it has used one, on its CUDA device."""
+    host = {"last_rss_bytes": rss_bytes(), "peak_rss_bytes": peak_rss_bytes()}
+    return {**host, **torch_memory.allocator_state(torch.device(device))}
+
+
 def do_job(job: Job) -> JobResult:
-    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, doctor)."""
+    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, doctor).
+
+    Raises:
+        OSError: the disk is full.
+    """
     progress = ProgressFile(job.progress_path)
     try:
         progress.enter("start")
         torch.set_num_threads(job.threads)
         if job.spec is not None and job.spec.kind == "entry" and not job.allow_entry:
             raise EntryNotAllowedError(f"method {job.spec.method}: entry: imports code; pass --allow-entry to run it")
+        if job.kind == "doctor":  # has no limit; a device that is not there is among its findings
+            return JobResult(doctor=doctor(job))
+        limit_memory(job, resolve_device(job.device))
         if job.kind == "probe":
             return JobResult(probe=probe(job))
-        if job.kind == "doctor":
-            return JobResult(doctor=doctor(job))
         if job.kind == "guard":
             return JobResult(guard=guard(job))
         return JobResult(record=run_launch(job, progress.enter))
     except Exception as error:
-        traceback.print_exc()
+        lift_limit()
+        if _errno(error) in DISK_FULL:
+            raise
+        with suppress(OSError, ValueError):  # the log may be full, or closed by what ran
+            traceback.print_exc()
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if job.kind == "launch":
-            return JobResult(record=failed_record(job, _status_of(error), progress.phase, text, rss_bytes()))
+            status = _status_of(error)
+            text += _limit_text(job) if status == "oom" else ""
+            return JobResult(record=failed_record(job, status, progress.phase, text, last_memory(job.device)))
         return JobResult(error=text)
 
 
 def run_job_line(line: str) -> None:
-    """Do the job on this line and put its result in place in one step."""
+    """Do the job on this line and put its result in place in one step; ends the process where the disk takes no result."""
     job = Job.model_validate_json(line)
-    result = do_job(job)
     partial = Path(job.result_path + ".partial")
-    partial.write_text(result.model_dump_json())
-    partial.rename(job.result_path)
+    try:
+        partial.write_text(do_job(job).model_dump_json())
+        partial.rename(job.result_path)
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            print(f"cannot write: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(CANNOT_WRITE_EXIT)
 
 
-def end_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its parent ends, however that ends; elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def run_child(line: str) -> None:
+    """Do the job in a process that exists for it alone."""
+    end_with_parent(signal.SIGKILL)
+    be_killed_first()
+    run_job_line(line)
+    with suppress(OSError, ValueError):  # closed by what ran, or the log's disk is full
+        sys.stdout.flush()
 
 
-def serve() -> None:
-    """Fork one child per job; tell the executor each child's pid and, when it ends, its wait status."""
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to the log, not into the protocol
-    channel.write(READY + "\n")
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            end_with_parent()
-            run_job_line(line)
-            sys.stdout.flush()
-            os._exit(0)
-        channel.write(f"pid {pid}\n")
-        _, status = os.waitpid(pid, 0)
-        channel.write(f"exit {os.waitstatus_to_exitcode(status)}\n")
+def fork_child(line: str, leave: Callable[[], None]) -> int:
+    """Fork a child for the job; gives its pid."""
+    pid = os.fork()
+    if pid == 0:
+        leave()
+        os.setsid()
+        run_child(line)
+        os._exit(0)
+    return pid
 
 
 def main() -> None:
     """`serve` or `run`."""
-    end_with_parent()
     mode = sys.argv[1] if len(sys.argv) == 2 else ""
     if mode == "serve":
-        serve()
+        serve(fork_child)
     elif mode == "run":
-        run_job_line(sys.stdin.readline())
+        os.setsid()
+        run_child(sys.stdin.readline())
     else:
         sys.exit("usage: python -m modbench.worker serve | run (started by modbench run; not for hand use)")
 

@@ -62,6 +62,15 @@ from modbench.analysis.verdict import (
 from modbench.record import ROUTER_FLAGS, Record
 from modbench.scenario import BASELINE, METRICS
 
+LAST_MEMORY_METRICS = (  # of a device before the host's, a peak before what was held at the end
+    "peak_device_used_bytes",
+    "peak_reserved_bytes",
+    "last_reserved_bytes",
+    "peak_allocated_bytes",
+    "last_allocated_bytes",
+    "peak_rss_bytes",
+    "last_rss_bytes",
+)
 Judgements = Mapping[ComparisonKey, Judgement]
 
 
@@ -262,8 +271,8 @@ def _failures(records: Sequence[Record]) -> tuple[Failure, ...]:
 
 
 def _last_memory(records: Sequence[Record]) -> float | None:
-    """The largest of the peaks that failed launches still reported, of the outermost kind known."""
-    for name in ("peak_device_used_bytes", "peak_allocated_bytes", "peak_rss_bytes", "last_rss_bytes"):
+    """The largest memory that failed launches still reported, of the outermost kind known."""
+    for name in LAST_MEMORY_METRICS:
         values = [value for record in records if (value := record.metrics.get(name)) is not None]
         if values:
             return max(values)

@@ -1,4 +1,4 @@
-"""What torch's CUDA allocator holds, now and at most. In: a device. Out: bytes; nothing on a CPU."""
+"""Torch's CUDA allocator: what it holds, now and at most, and a budget for it. In: a device. Out: bytes; nothing on a CPU."""
 
 import torch
 
@@ -22,3 +22,28 @@ def allocator_peaks(device: torch.device) -> dict[str, int]:
 def allocated_bytes(device: torch.device) -> int | None:
     """What live tensors hold now; None on a CPU, whose allocator keeps no count."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
+
+
+def allocator_state(device: torch.device) -> dict[str, int | None]:
+    """What the allocator holds now (`last_*`) and held at most, after a failure; empty on a CPU or where CUDA never started."""
+    if device.type != "cuda" or not torch.cuda.is_initialized():
+        return {}
+    return {
+        "last_allocated_bytes": torch.cuda.memory_allocated(device),
+        "last_reserved_bytes": torch.cuda.memory_reserved(device),
+        **{f"peak_{name}": value for name, value in allocator_peaks(device).items()},
+    }
+
+
+def limit_device(device: torch.device, limit_bytes: int | None) -> None:
+    """Start the device, and let torch's allocator reserve at most `limit_bytes` of it; on a CPU nothing.
+
+    What CUDA itself takes (its context, some hundred MiB) and what other libraries allocate is outside this budget.
+    """
+    if device.type != "cuda":
+        return
+    torch.cuda.synchronize(device)
+    if limit_bytes is not None:
+        index = torch.cuda.current_device() if device.index is None else device.index
+        total_bytes = torch.cuda.get_device_properties(index).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes), index)

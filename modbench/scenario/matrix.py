@@ -22,6 +22,7 @@ _SAME_WORK = (
     "timeout_s",
     "device",
     "start",
+    "memory_limit",
 )  # two such cells would share their identity
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, WithJsonSchema, model_validator
 
 from modbench.presets import PRESETS, Geometry, Positions
+from modbench.units import MIB, SIZE_PATTERN, SIZE_TEXT, parse_bytes
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 RoutedLayersValue = Literal["interleaved"] | tuple[int, ...] | float
@@ -16,6 +17,7 @@ MAX_SEED = 2**63 - 1
 MAX_COUNT = 10_000  # launches, samples, warm-ups
 MAX_TIMEOUT_S = 604_800  # a week
 MAX_THREADS = 1024
+MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES = MIB, 2**50
 KEEP_RATIO_RELATIVE = 0.10  # a measured keep ratio off its target by more than 10 % of it (or 0.01) is invalid
 KEEP_RATIO_ABSOLUTE = 0.01
 
@@ -53,6 +55,19 @@ def _parse_warmup(value: Any) -> Any:
     raise ValueError(f'expected "auto" (until the samples are stationary) or an integer from 0 to {MAX_COUNT}')
 
 
+def _parse_memory_limit(value: Any) -> Any:
+    if value == "auto":
+        return value
+    allowed = f'"auto" (what the machine has left, less a reserve) or {SIZE_TEXT}'
+    try:
+        size = parse_bytes(value)
+    except ValueError:
+        raise ValueError(f"expected {allowed}") from None
+    if not MIN_MEMORY_LIMIT_BYTES <= size <= MAX_MEMORY_LIMIT_BYTES:
+        raise ValueError(f"expected {allowed}, from 1 MiB to 1024 TiB")
+    return size
+
+
 def _is_count(value: Any, minimum: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= MAX_COUNT
 
@@ -75,6 +90,21 @@ RoutedLayers = Annotated[
 def _auto_or_integer(minimum: int) -> WithJsonSchema:
     integer = {"type": "integer", "minimum": minimum, "maximum": MAX_COUNT}
     return WithJsonSchema({"anyOf": [{"const": "auto"}, integer]})
+
+
+MemoryLimit = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_parse_memory_limit),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "auto"},
+                {"type": "integer", "minimum": MIN_MEMORY_LIMIT_BYTES, "maximum": MAX_MEMORY_LIMIT_BYTES},
+                {"type": "string", "pattern": f"^{SIZE_PATTERN}$"},
+            ]
+        }
+    ),
+]
 
 
 class ModelSpec(StrictModel):
@@ -237,6 +267,10 @@ class Measure(StrictModel):
     attention: Literal["auto", "sdpa", "flash_attn", "torch_varlen"] = "auto"
     threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = Field(1, description="CPU threads of a launch")
     start: Literal["auto", "fork", "spawn"] = Field("auto", description="auto: fork on Linux, spawn elsewhere")
+    memory_limit: MemoryLimit = Field(
+        "auto",
+        description="of a launch: host memory on a CPU, device memory on CUDA; auto: what is left, less a reserve",
+    )
 
 
 class Scenario(StrictModel):

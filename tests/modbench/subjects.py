@@ -1,9 +1,11 @@
 """Subjects that are wrong, slow or broken on purpose, named by `entry:` in the tests of guard, executor and runner."""
 
+import errno
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -82,6 +84,25 @@ def hangs_with_a_child(point: dict, options: dict, device: str) -> HfSubject:
     raise AssertionError("unreachable")
 
 
+def leaves_a_daemon(point: dict, options: dict, device: str) -> HfSubject:
+    """Forks twice into a session of its own, deaf to SIGTERM; then returns, hangs, or dies."""
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:
+            Path(options["pid_file"]).write_text(str(os.getpid()))
+            time.sleep(600)
+        os._exit(0)
+    while not (Path(options["pid_file"]).exists() and Path(options["pid_file"]).read_text()):
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options["then"] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if options["then"] == "hang":
+        time.sleep(600)
+    return sound(point, options, device)
+
+
 def dies(point: dict, options: dict, device: str) -> HfSubject:
     os.kill(os.getpid(), getattr(signal, options["signal"]))
     raise AssertionError("unreachable")
@@ -97,6 +118,43 @@ def chatters(point: dict, options: dict, device: str) -> HfSubject:
     sys.stdout.flush()
     os.write(1, b"exit 7\n")
     return sound(point, options, device)
+
+
+def floods(point: dict, options: dict, device: str) -> HfSubject:
+    """Prints megabytes that are no text, and closes its output."""
+    os.write(1, bytes(range(256)) * 20_000)
+    sys.stdout.close()
+    os.close(1)
+    return sound(point, options, device)
+
+
+def scribbles(point: dict, options: dict, device: str) -> HfSubject:
+    """Writes the launch server's own words into every open file, and takes its input."""
+    for descriptor in range(256):
+        with suppress(OSError):
+            os.write(descriptor, b"exit 0 0\npid 1\n\xff\xfe\n")
+    assert sys.stdin.read() == ""
+    return sound(point, options, device)
+
+
+def leaves_a_result(point: dict, options: dict, device: str) -> HfSubject:
+    """Puts something else in the place of its result, and ends."""
+    Path(options["path"]).write_bytes(bytes.fromhex(options["hex"]))
+    os._exit(0)
+
+
+def hoards(point: dict, options: dict, device: str) -> HfSubject:
+    """Takes memory in pieces until there is none, but never more than `at_most_bytes`; then dies or returns."""
+    kept, step_bytes = [], options["step_bytes"]
+    for _ in range(options["at_most_bytes"] // step_bytes):
+        kept.append(bytearray(step_bytes) if options["by"] == "python" else torch.ones(step_bytes, dtype=torch.uint8))
+    if "signal" in options:
+        os.kill(os.getpid(), getattr(signal, options["signal"]))
+    return sound(point, options, device)
+
+
+def writes_to_a_full_disk(point: dict, options: dict, device: str) -> HfSubject:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def out_of_memory(point: dict, options: dict, device: str) -> HfSubject:

@@ -260,6 +260,20 @@ def test_an_invalid_launch_gives_no_numbers():
     assert row.speedups["prefill_speedup"].num_pairs == 3
 
 
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"last_rss_bytes": 1, "peak_rss_bytes": 2}, 2),
+        ({"last_rss_bytes": 3, "peak_rss_bytes": None}, 3),
+        ({"peak_rss_bytes": 9, "last_allocated_bytes": 4, "last_reserved_bytes": 5}, 5),
+        ({"peak_rss_bytes": 9, "last_reserved_bytes": 5, "peak_reserved_bytes": 6, "peak_allocated_bytes": 4}, 6),
+    ],
+)
+def test_last_memory_is_the_devices_where_there_is_one_and_a_peak_where_it_is_known(metrics, shown):
+    records = replaced(make_quads(1), "threshold", status="oom", metrics=metrics)
+    assert summarise(records).failures[0].last_memory_bytes == shown
+
+
 def test_failures_are_rows_with_phase_count_and_last_memory():
     records = [failed(r) if r.method == "threshold" else r for r in make_quads(1)]
     summary = summarise(records)

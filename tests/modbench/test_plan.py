@@ -121,7 +121,7 @@ SAME_WORK = {
     "layers written out": lambda text: text.replace("threshold_p: 0.5", "routed_layers: [3, 1]"),
     "layers as a fraction": lambda text: text.replace("threshold_p: 0.5", "routed_layers: 0.5"),
     "measured otherwise": lambda text: text.replace(
-        "launches: auto", "launches: 6, samples: 9, warmup: 3, timeout_s: 5, device: cpu"),
+        "launches: auto", "launches: 6, samples: 9, warmup: 3, timeout_s: 5, memory_limit: 2 GiB, device: cpu"),
     "method added": lambda text: with_methods("a"),
     "expectation added": lambda text: text + 'expect: ["threshold.ttft_s < 5"]\n',
     "methods reordered": lambda text: text.replace("  dense: {}\n", "").replace("methods:\n", "methods:\n  dense:\n"),

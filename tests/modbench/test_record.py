@@ -1,11 +1,20 @@
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from modbench.errors import OutputError, RecordError
-from modbench.record import SCHEMA_VERSION, Record, append_record, load_records, read_records, record_json_schema
+from modbench.record import (
+    SCHEMA_VERSION,
+    Record,
+    Samples,
+    append_record,
+    load_records,
+    read_records,
+    record_json_schema,
+)
 from tests.modbench.record_factory import make_record
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,6 +47,20 @@ def test_append_after_a_killed_writer_starts_its_own_line_and_the_cut_one_is_cou
     file = load_records(path)
     assert [record.method for record in file.records] == ["dense", "threshold"]
     assert file.num_skipped_lines == 1
+
+
+def test_a_last_line_cut_anywhere_costs_that_record_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    path = tmp_path / "records.jsonl"
+    first, last = (make_record(half=half, environment={}, samples=Samples()) for half in (0, 1))
+    whole = line_of(last).encode()
+    for length in range(len(whole)):
+        path.write_bytes(line_of(first).encode() + whole[:length])
+        assert read_records(path) == [first], f"{length} bytes of the last line"
+        append_record(path, last)  # as --resume does
+        file = load_records(path)
+        assert file.records == [first, last], f"{length} bytes of the last line"
+        assert file.num_skipped_lines == (0 < length < len(whole) - 1)
 
 
 @pytest.mark.parametrize("cut", [b'{"a": NaN, "b', b"\xff\xfe{", b"{}}"])

@@ -49,3 +49,20 @@ def test_rates(rate, text):
 
 def test_durations():
     assert [units.format_duration(value) for value in (8, 200, 7500)] == ["8 s", "3 min 20 s", "2 h 05 min"]
+
+
+@pytest.mark.parametrize(
+    ("written", "num_bytes"),
+    [(1, 1), (1_000_000, 1_000_000), ("512 MiB", 2**29), ("8 GiB", 2**33), ("1.5GiB", 3 * 2**29), ("1 TiB", 2**40)],
+)
+def test_sizes_are_read_as_users_write_them(written, num_bytes):
+    assert units.parse_bytes(written) == num_bytes
+
+
+@pytest.mark.parametrize(
+    "written",
+    [0, -1, True, 1.5, None, "8", "8 GB", "8 gib", "9" * 400 + " GiB", "0 GiB", "-1 GiB", " 1 GiB", "1 GiB x"],
+)
+def test_other_sizes_are_refused_with_what_is_expected(written):
+    with pytest.raises(ValueError, match="expected a size such as 8 GiB or 512 MiB, or an integer of bytes"):
+        units.parse_bytes(written)

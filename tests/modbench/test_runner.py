@@ -1,5 +1,7 @@
 """The runner's decisions, with an executor that answers at once: looks, new servers, guards, pruning, resuming."""
 
+import errno
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +11,8 @@ from modbench.errors import OutputError, UnsupportedError
 from modbench.job import GuardReport, Job, JobResult, Probe, failed_record
 from modbench.record import Record, Samples, append_record
 from modbench.report.progress import QuietProgress
-from modbench.run_folder import locked, open_run_folder, read_run_file
-from modbench.runner import RESUMED_FLAG, Runner, exit_code
+from modbench.run_folder import claim_work, locked, open_run_folder, read_run_file
+from modbench.runner import RESUMED_FLAG, Runner, exit_code, run_scenario
 from modbench.scenario import load_scenario
 
 SCENARIO = """\
@@ -211,6 +213,41 @@ def test_a_failure_on_disk_prunes_larger_points_after_resume(tmp_path):
     executor = ScriptedExecutor()
     make_runner(tmp_path, executor, text, is_resumed=True).run()
     assert {method for method, _, _ in executor.launches()} == {"dense"}
+
+
+@pytest.mark.parametrize(("written", "host_bytes"), [("auto", 5_000_000_000), ("2 GiB", 2**31)])
+def test_every_job_has_a_memory_limit_and_every_record_says_which(tmp_path, monkeypatch, written, host_bytes):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    executor = ScriptedExecutor()
+    text = SCENARIO.replace("launches: auto", f"launches: 1, memory_limit: {written}")
+    runner = make_runner(tmp_path, executor, text)
+    runner.free_memory_bytes = 5_000_000_000
+    runner.run()
+    limits = {(job.kind, job.memory_limit_bytes) for job in executor.jobs}
+    assert limits == {("probe", 5_000_000_000), ("guard", host_bytes), ("launch", host_bytes)}
+    assert all(job.environment["memory_limit_bytes"] == host_bytes for job in executor.jobs if job.kind == "launch")
+
+
+def test_a_refused_second_run_leaves_the_files_of_the_first(tmp_path):
+    runner = make_runner(tmp_path, ScriptedExecutor())
+    result = runner.folder.path / ".job.result.json"
+    result.write_text("{}")
+    with locked(runner.folder), pytest.raises(OutputError, match="another modbench run"):
+        run_scenario(runner.loaded, runner.folder, False, QuietProgress())
+    assert result.exists()
+
+
+def test_facts_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
+    folder = make_runner(tmp_path, ScriptedExecutor()).folder
+    before = (folder.path / "run.json").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="free some disk space"):
+        claim_work(folder, "work")
+    assert (folder.path / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,16 @@ CHANGES = {
         "launches: 4", "timeout_s: 604801",
         "x.yaml:7: measure.timeout_s: got 604801; expected a number > 0 and <= 604800",
     ),
+    "a memory limit without a known unit": (
+        "launches: 4", "memory_limit: 8 GB",
+        'x.yaml:7: measure.memory_limit: got \'8 GB\'; expected "auto" (what the machine has left, less a reserve) '
+        "or a size such as 8 GiB or 512 MiB, or an integer of bytes",
+    ),
+    "a memory limit in the wrong unit": (
+        "launches: 4", "memory_limit: 8",
+        'x.yaml:7: measure.memory_limit: got 8; expected "auto" (what the machine has left, less a reserve) '
+        "or a size such as 8 GiB or 512 MiB, or an integer of bytes, from 1 MiB to 1024 TiB",
+    ),
     "too many launches": ("launches: 4", "launches: 10001", 'x.yaml:7: measure.launches: got 10001; expected "auto" (the'),
     "too many warm-ups": ("launches: 4", "warmup: 10001", 'x.yaml:7: measure.warmup: got 10001; expected "auto" (until'),
     "too many samples": (

@@ -1,5 +1,6 @@
 """A worker turns jobs into results: numbers where there are any, a record with the reason where there are none."""
 
+import errno
 import hashlib
 import json
 
@@ -116,6 +117,7 @@ def test_failures_are_records_with_phase_and_memory(tmp_path, factory, status, t
     assert (record.status, record.phase) == (status, "build")
     assert text in record.error
     assert "\n" not in record.error
+    assert record.metrics["peak_rss_bytes"] > 0
     assert record.metrics["last_rss_bytes"] > 0
     assert not record.samples.ttft_s
 
@@ -157,3 +159,80 @@ def test_the_record_says_which_attention_ran(tmp_path):
     assert worker.do_job(make_job(tmp_path, "dense")).record.environment["attention_path"] == "sdpa"
     routed = worker.do_job(make_job(tmp_path, "threshold")).record.environment["attention_path"]
     assert routed == "sdpa, routed layers: sdpa per row"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("std::bad_alloc"), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "oom"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (RuntimeError("unable to mmap 9 bytes from file: Cannot allocate memory (12)"), "oom"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "oom"),
+        (RuntimeError("shapes do not match"), "failed"),
+        (OSError(errno.ENOENT, "No such file"), "failed"),
+    ],
+)
+def test_what_is_out_of_memory(error, status):
+    assert worker._status_of(error) == status
+
+
+def test_progress_that_cannot_be_noted_does_not_stop_the_measurement(tmp_path):
+    job = make_job(tmp_path, "dense").model_copy(update={"progress_path": str(tmp_path / "absent" / "progress.json")})
+    assert worker.do_job(job).record.status == "ok"
+
+
+class FakeCuda:
+    """Just enough of torch.cuda: one device of 80 GB, and what was asked of it."""
+
+    def __init__(self, monkeypatch, is_initialized=True):
+        self.calls = []
+        answers = {
+            "device_count": lambda: 1,
+            "is_available": lambda: True,
+            "is_initialized": lambda: is_initialized,
+            "current_device": lambda: 0,
+            "synchronize": lambda device: self.calls.append("start"),
+            "get_device_properties": lambda index: type("Properties", (), {"total_memory": 80_000}),
+            "set_per_process_memory_fraction": lambda fraction, index: self.calls.append((fraction, index)),
+            "memory_allocated": lambda device: 10,
+            "memory_reserved": lambda device: 20,
+            "max_memory_allocated": lambda device: 30,
+            "max_memory_reserved": lambda device: 40,
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+
+
+@pytest.mark.parametrize(("limit_bytes", "fraction"), [(20_000, 0.25), (160_000, 1.0)])
+def test_a_device_budget_is_a_share_of_an_indexed_device_and_comes_first(tmp_path, monkeypatch, limit_bytes, fraction):
+    cuda = FakeCuda(monkeypatch)
+    monkeypatch.setattr(worker, "limit_this_process", lambda limit: cuda.calls.append(("host", limit)))
+    limits = {"device_limit_bytes": limit_bytes, "memory_limit_bytes": 7}
+    worker.limit_memory(make_job(tmp_path, "dense").model_copy(update=limits), torch.device("cuda"))
+    assert cuda.calls == ["start", (fraction, 0), ("host", 7)]
+
+
+def test_without_a_budget_a_device_is_only_started_and_a_cpu_left_alone(tmp_path, monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    worker.limit_memory(make_job(tmp_path, "dense"), torch.device("cuda", 0))
+    worker.limit_memory(make_job(tmp_path, "dense"), torch.device("cpu"))
+    assert cuda.calls == ["start"]
+
+
+def test_a_failure_on_a_device_keeps_what_its_allocator_held(tmp_path, monkeypatch):
+    FakeCuda(monkeypatch)
+    job = entry_job(tmp_path, "raises").model_copy(update={"device": "cuda"})
+    metrics = worker.do_job(job).record.metrics
+    held = {
+        "last_allocated_bytes": 10,
+        "last_reserved_bytes": 20,
+        "peak_allocated_bytes": 30,
+        "peak_reserved_bytes": 40,
+    }
+    assert {name: metrics[name] for name in held} == held
+
+
+def test_a_device_that_never_started_holds_nothing(monkeypatch):
+    FakeCuda(monkeypatch, is_initialized=False)
+    assert set(worker.last_memory("cuda")) == {"last_rss_bytes", "peak_rss_bytes"}
