@@ -73,6 +73,9 @@ def run(
     allow_entry: Annotated[
         bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
     ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
 ) -> None:
     """Run a scenario: measure every launch, then print and write the report.
@@ -85,7 +88,7 @@ def run(
     if device is not None:
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
-    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line()))
+    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from modbench.analysis import ExpectationOutcome, evaluate_expectations, summarise
+from modbench.analysis import ExpectationOutcome, break_down, evaluate_expectations, summarise
 from modbench.record import load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
@@ -21,12 +21,19 @@ from modbench.report.write import write_report
 from modbench.run_folder import open_run_folder, read_run_file
 from modbench.runner import exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
+from modbench.trace_record import load_traces
 
 INTERRUPTED = 130
 
 
 def run_command(
-    loaded: LoadedScenario, output: Path | None, is_resumed: bool, allow_entry: bool, is_quiet: bool, command: str
+    loaded: LoadedScenario,
+    output: Path | None,
+    is_resumed: bool,
+    allow_entry: bool,
+    is_quiet: bool,
+    command: str,
+    is_traced: bool = False,
 ) -> int:
     """Measure, report, and return the exit code of `modbench run`."""
     if not allow_entry:
@@ -37,7 +44,7 @@ def run_command(
         signal.signal(number, _interrupt)
     try:
         with _display(console, is_quiet) as progress:
-            records = run_scenario(loaded, folder, allow_entry, progress)
+            records = run_scenario(loaded, folder, allow_entry, progress, is_traced)
         document = make_document(folder.path)
         _write(folder.path, document, None if is_quiet else console)
     except KeyboardInterrupt:
@@ -66,7 +73,11 @@ def report_command(folder: Path, is_json: bool) -> None:
         _write(folder, document, Console())
         return
     write_report(folder, document)
-    facts = {"summary": asdict(document.summary), "expectations": [asdict(outcome) for outcome in document.outcomes]}
+    facts = {
+        "summary": asdict(document.summary),
+        "expectations": [asdict(outcome) for outcome in document.outcomes],
+        "breakdowns": asdict(document.breakdowns) if document.breakdowns is not None else None,
+    }
     sys.stdout.write(json.dumps(facts, indent=2) + "\n")
 
 
@@ -82,7 +93,8 @@ def make_document(folder: Path) -> Document:
     summary = summarise(file.records, file.num_skipped_lines)
     expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
     outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary, bool(run["overrides"]))
-    return Document(summary, run["name"], run["question"], run["command"], outcomes)
+    breakdowns = break_down(load_traces(folder))
+    return Document(summary, run["name"], run["question"], run["command"], outcomes, breakdowns)
 
 
 def _write(folder: Path, document: Document, console: Console | None) -> None:

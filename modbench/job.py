@@ -1,4 +1,4 @@
-"""What the runner asks of a worker, as JSON: measure a launch, check a method, describe the device, look it over. Imports no torch.
+"""What the runner asks of a worker, as JSON: measure or trace a launch, check a method, describe or examine the device. No torch.
 
 In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
 """
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modbench.checks import DoctorReport
 from modbench.plan import RunSpec
 from modbench.record import GuardResult, Record, Status
+from modbench.trace_record import TraceRecord
 
 CANNOT_WRITE_EXIT = 73  # of a worker whose disk is full (sysexits.h: cannot create); it cannot say so in a file
 
@@ -24,7 +25,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["launch", "guard", "probe", "doctor"]
+    kind: Literal["launch", "guard", "probe", "trace", "doctor"]
     spec: RunSpec | None = None
     device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe or doctor")
     dtype: str = "float32"
@@ -37,6 +38,7 @@ class Job(BaseModel):
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str
     progress_path: str
+    trace_folder: str | None = Field(default=None, description="the run's folder, where a traced launch puts its file")
 
 
 class GuardReport(BaseModel):
@@ -69,6 +71,7 @@ class JobResult(BaseModel):
     record: Record | None = None
     guard: GuardReport | None = None
     probe: Probe | None = None
+    trace: TraceRecord | None = None
     doctor: DoctorReport | None = None
     error: str | None = None
 

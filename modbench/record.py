@@ -106,12 +106,21 @@ def append_record(path: Path, record: Record) -> None:
         raise RecordError(
             f"launch {record.launch_id}: {error}; expected finite JSON values, None for unknown"
         ) from error
+    append_line(path, line)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line of JSON with a single write, on disk when this returns; an unfinished last line is terminated first.
+
+    Raises:
+        OutputError: the file cannot be written, or the disk took only a part of the line.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             size = os.fstat(fd).st_size
             is_cut = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-            data = b"\n" * is_cut + line.encode("ascii") + b"\n"
+            data = b"\n" * is_cut + line.encode() + b"\n"
             written = os.write(fd, data)
             os.fsync(fd)
         finally:

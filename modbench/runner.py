@@ -22,6 +22,7 @@ from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
 from modbench.run_folder import LOG_FILE, PARTIAL_SUFFIX, RunFolder, claim_work, locked
 from modbench.scenario import LoadedScenario
+from modbench.tracing import trace_launches
 
 STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
 PROBE_TIMEOUT_S = 300.0
@@ -39,6 +40,7 @@ class Runner:
     allow_entry: bool
     progress: RunProgress
     executor: LocalExecutor
+    is_traced: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     free_memory_bytes: int | None = field(default_factory=automatic_limit)
@@ -65,6 +67,15 @@ class Runner:
                 if spec.launch_id not in self.records:
                     self._guard(spec)
         self._run_looks(plan)
+        if self.is_traced:
+            trace_launches(
+                plan,
+                self.records.values(),
+                self.folder.path,
+                self.executor,
+                lambda spec: self._job("trace", spec, {}, {}),
+                self.progress,
+            )
 
     def _note_failures_on_disk(self, plan: Plan) -> None:
         for index, cell in enumerate(plan.cells):
@@ -234,7 +245,9 @@ def refuse_entries(loaded: LoadedScenario) -> None:
             )
 
 
-def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress) -> list[Record]:
+def run_scenario(
+    loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress, is_traced: bool = False
+) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
     A KeyboardInterrupt leaves every finished record on disk and no process behind.
@@ -242,7 +255,7 @@ def run_scenario(loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, p
     with locked(folder):  # the files of a run at work are its own
         try:
             with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-                runner = Runner(loaded, folder, allow_entry, progress, executor)
+                runner = Runner(loaded, folder, allow_entry, progress, executor, is_traced)
                 runner.run()
         finally:
             remove_leftovers(folder)

@@ -34,6 +34,7 @@ from modbench.profiling.environment import describe_environment
 from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
 from modbench.profiling.process_memory import peak_rss_bytes, rss_bytes
 from modbench.record import Status
+from modbench.traced_launch import run_traced_launch
 from modbench.units import format_bytes
 from reference_impl import UnsupportedModelError
 
@@ -138,7 +139,7 @@ def last_memory(device: str) -> dict[str, int | None]:
 
 
 def do_job(job: Job) -> JobResult:
-    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, doctor).
+    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, trace, doctor).
 
     Raises:
         OSError: the disk is full.
@@ -156,6 +157,8 @@ def do_job(job: Job) -> JobResult:
             return JobResult(probe=probe(job))
         if job.kind == "guard":
             return JobResult(guard=guard(job))
+        if job.kind == "trace":
+            return JobResult(trace=run_traced_launch(job, progress.enter))
         return JobResult(record=run_launch(job, progress.enter))
     except Exception as error:
         lift_limit()

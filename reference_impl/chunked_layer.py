@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from reference_impl.cache_buffers import check_reach, check_rows, has_room, moved, num_removed, stored_bytes
+from reference_impl.ranges import CACHE_APPEND, named_range
 
 
 class ChunkedLayer(CacheLayerMixin):
@@ -57,6 +58,10 @@ class ChunkedLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         if self.keys is not None:
             check_rows(self.keys.shape[0], key_states.shape[0])
+        with named_range(CACHE_APPEND):
+            return self._append(key_states, value_states)
+
+    def _append(self, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
         num_new = key_states.shape[-2]
         if self.window is not None and not self.record_past and num_new >= self.window:
             return self._replace(key_states, value_states, self.window)

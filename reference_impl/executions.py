@@ -18,6 +18,7 @@ from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.packing import Packing
 from reference_impl.ragged_attention import VARLEN_ATTENTION, RaggedStep
 from reference_impl.ragged_layer import RaggedLayer
+from reference_impl.ranges import CACHE_APPEND, SCATTER, named_range
 
 if TYPE_CHECKING:
     from reference_impl.mod_layer import RoutedLayer
@@ -79,7 +80,9 @@ def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_
     )
     if cache_layer is not None:
         cache_layer.advance(whole.num_tokens)
-    return torch.where(keep_BT[..., None], layer.add_mlp(computed_BTD, gate_BT[..., None]), hidden_BTD)
+    computed_BTD = layer.add_mlp(computed_BTD, gate_BT[..., None])
+    with named_range(SCATTER):
+        return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
 
 
 def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:
@@ -89,7 +92,8 @@ def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
         kept_BK = keep_BT
     else:
         assert isinstance(cache_layer, MaskedLayer), "the slot was made for this execution"
-        kept_BK = cache_layer.append_kept(keep_BT)
+        with named_range(CACHE_APPEND):
+            kept_BK = cache_layer.append_kept(keep_BT)
     num_tokens, num_keys = keep_BT.shape[1], kept_BK.shape[1]
     num_past = num_keys - num_tokens
     is_seen_TK = torch.ones(num_tokens, num_keys, dtype=torch.bool, device=keep_BT.device).tril(num_past)
@@ -103,7 +107,9 @@ def run_masked(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
         position_embeddings=call.position_embeddings,
         past_key_values=call.past_key_values,
     )
-    return torch.where(keep_BT[..., None], layer.add_mlp(computed_BTD, gate_BT[..., None]), hidden_BTD)
+    computed_BTD = layer.add_mlp(computed_BTD, gate_BT[..., None])
+    with named_range(SCATTER):
+        return torch.where(keep_BT[..., None], computed_BTD, hidden_BTD)
 
 
 def _additive(is_seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -21,6 +21,7 @@ from reference_impl.errors import UnsupportedModelError
 from reference_impl.executions import EXECUTIONS, LayerCall
 from reference_impl.packing import packed_sequence_lengths
 from reference_impl.ragged_layer import RaggedLayer
+from reference_impl.ranges import ATTENTION, MLP, ROUTER, named_range
 from reference_impl.router import Router
 from reference_impl.routing import Routing
 
@@ -95,14 +96,11 @@ class RoutedLayer(nn.Module):
                 raise UnsupportedModelError(
                     f"position_ids: they restart within a row; operator {self.routing.config.operator} takes one sequence per row"
                 )
-        gate_BT, keep_BT = self.routing.decide(
-            layer_idx,
-            self.router,
-            hidden_states,
-            valid_BT,
-            position_ids,
-            0 if cache_layer is None else cache_layer.get_seq_length(),
-        )
+        num_seen = 0 if cache_layer is None else cache_layer.get_seq_length()
+        with named_range(ROUTER):
+            gate_BT, keep_BT = self.routing.decide(
+                layer_idx, self.router, hidden_states, valid_BT, position_ids, num_seen
+            )
         backend = resolve_backend(self.attention_backend, hidden_states.device, hidden_states.dtype, self.needs)
         call = LayerCall(position_embeddings, past_key_values, cache_layer, backend, packed_sequences)
         return execution.run(self, hidden_states, gate_BT, keep_BT, call)
@@ -112,12 +110,20 @@ class RoutedLayer(nn.Module):
 
         Gathered twice, so that no copy of x is alive while attention runs.
         """
-        attention_BTD = self.self_attn(hidden_states=self.before_attention(residual()), **attention_kwargs)[0]
+        attention_BTD = self._attend(self.before_attention(residual()), **attention_kwargs)
         return self._add(residual(), self.after_attention(attention_BTD), gate_BT1)
 
     def add_mlp(self, hidden_BTD: Tensor, gate_BT1: Tensor) -> Tensor:
         """x + g * MLP(x)."""
-        return self._add(hidden_BTD, self.after_mlp(self.mlp(self.before_mlp(hidden_BTD))), gate_BT1)
+        return self._add(hidden_BTD, self.after_mlp(self._feed_forward(self.before_mlp(hidden_BTD))), gate_BT1)
+
+    def _attend(self, hidden_BTD: Tensor, **attention_kwargs: Any) -> Tensor:
+        with named_range(ATTENTION):
+            return self.self_attn(hidden_states=hidden_BTD, **attention_kwargs)[0]
+
+    def _feed_forward(self, hidden_BTD: Tensor) -> Tensor:
+        with named_range(MLP):
+            return self.mlp(hidden_BTD)
 
     def _add(self, hidden_BTD: Tensor, branch_BTD: Tensor, gate_BT1: Tensor) -> Tensor:
         if self.routing.config.gate == "unit":

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reference_impl.ranges import PACK, SCATTER, named_range
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -36,16 +38,17 @@ class Packing:
         `sequence_lengths`: all tokens of each sequence, in the order of the flattened tokens; None where rows are sequences.
         """
         batch, num_tokens = keep_BT.shape
-        if sequence_lengths is None:
-            lengths = keep_BT.sum(dim=1).tolist()
-        else:
-            lengths_S = torch.tensor(sequence_lengths, device=keep_BT.device)
-            kept_before_S = functional.pad(keep_BT.reshape(-1).cumsum(0), (1, 0))[
-                functional.pad(lengths_S.cumsum(0), (1, 0))
-            ]
-            lengths = kept_before_S.diff().tolist()
-        is_whole = sequence_lengths is None and sum(lengths) == batch * num_tokens
-        index_P = None if is_whole else keep_BT.reshape(-1).nonzero().squeeze(1)
+        with named_range(PACK):
+            if sequence_lengths is None:
+                lengths = keep_BT.sum(dim=1).tolist()
+            else:
+                lengths_S = torch.tensor(sequence_lengths, device=keep_BT.device)
+                kept_before_S = functional.pad(keep_BT.reshape(-1).cumsum(0), (1, 0))[
+                    functional.pad(lengths_S.cumsum(0), (1, 0))
+                ]
+                lengths = kept_before_S.diff().tolist()
+            is_whole = sequence_lengths is None and sum(lengths) == batch * num_tokens
+            index_P = None if is_whole else keep_BT.reshape(-1).nonzero().squeeze(1)
         return cls(batch, num_tokens, lengths, index_P)
 
     @property
@@ -57,22 +60,25 @@ class Packing:
         """(B, T, D) -> (1, P, D) of kept tokens; the input itself, (B, T, D), where every token is kept."""
         if self.flat_index_P is None:
             return hidden_BTD
-        return hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, self.flat_index_P)[None]
+        with named_range(PACK):
+            return hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, self.flat_index_P)[None]
 
     def pack_scalar(self, gate_BT: Tensor) -> Tensor:
         """(B, T) -> (1, P, 1), ready to multiply packed hidden states; (B, T, 1) where every token is kept."""
         if self.flat_index_P is None:
             return gate_BT[..., None]
-        return gate_BT.reshape(-1).index_select(0, self.flat_index_P)[None, :, None]
+        with named_range(PACK):
+            return gate_BT.reshape(-1).index_select(0, self.flat_index_P)[None, :, None]
 
     def pack_positions(self, table_BTH: Tensor) -> Tensor:
         """Rotary table (1 or B, T, H) -> (1, P, H); as it is where every token is kept."""
         if self.flat_index_P is None:
             return table_BTH
         index_P = self.flat_index_P
-        if table_BTH.shape[0] == 1 and self.batch > 1:
-            index_P = index_P % self.num_tokens
-        return table_BTH.reshape(-1, table_BTH.shape[-1]).index_select(0, index_P)[None]
+        with named_range(PACK):
+            if table_BTH.shape[0] == 1 and self.batch > 1:
+                index_P = index_P % self.num_tokens
+            return table_BTH.reshape(-1, table_BTH.shape[-1]).index_select(0, index_P)[None]
 
     def split_rows(self, states: Tensor) -> list[Tensor]:
         """(1, G, P, H) packed, or (B, G, T, H) of whole rows -> one (G, kept, H) view per sequence."""
@@ -82,8 +88,9 @@ class Packing:
         """A new (B, T, D): kept tokens from `packed_1PD`, skipped ones from `hidden_BTD`."""
         if self.flat_index_P is None:
             return packed_1PD
-        flat_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        return flat_ND.index_copy(0, self.flat_index_P, packed_1PD[0]).view_as(hidden_BTD)
+        with named_range(SCATTER):
+            flat_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+            return flat_ND.index_copy(0, self.flat_index_P, packed_1PD[0]).view_as(hidden_BTD)
 
     def token_index_rows(self, device: torch.device) -> list[Tensor]:
         """Per sequence, the index within this forward's rows (0 to T-1) of each kept token."""

@@ -17,6 +17,7 @@ from reference_impl.attention import BACKENDS, VarlenInputs, causal_attention, e
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.packing import Packing
 from reference_impl.ragged_layer import RaggedLayer
+from reference_impl.ranges import CACHE_APPEND, named_range
 
 VARLEN_ATTENTION = "mod_varlen"
 
@@ -119,7 +120,8 @@ def _attend_kept_keys(
     query_index_T = torch.arange(kept.num_tokens, device=query_BNTH.device) + cache_layer.seen
     outputs = []
     for row, index_T in enumerate(kept.token_index_rows(query_BNTH.device)):
-        cache_layer.append(row, key_rows[row][:, index_T], value_rows[row][:, index_T], index_T)
+        with named_range(CACHE_APPEND):
+            cache_layer.append(row, key_rows[row][:, index_T], value_rows[row][:, index_T], index_T)
         stored = cache_layer.rows[row]
         assert stored.keys is not None and stored.values is not None, "append made the buffers"
         assert stored.seen_index is not None, "append made the buffers"

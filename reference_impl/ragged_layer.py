@@ -16,6 +16,7 @@ from transformers.cache_utils import CacheLayerMixin
 from reference_impl.cache_buffers import check_reach, check_rows, has_room, moved, num_removed, stored_bytes
 from reference_impl.errors import UnsupportedModelError
 from reference_impl.packing import Packing
+from reference_impl.ranges import CACHE_APPEND, named_range
 
 
 class RaggedRow:
@@ -152,6 +153,10 @@ class RaggedLayer(CacheLayerMixin):
         packing = self._packing
         if packing is None:
             return key_states, value_states
+        with named_range(CACHE_APPEND):
+            return self._store(packing, key_states, value_states)
+
+    def _store(self, packing: Packing, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
         is_plain = packing.flat_index_P is None and not any(self.lengths())
         key_rows, value_rows = packing.split_rows(key_states), packing.split_rows(value_states)
         for row, token_index_T in enumerate(packing.token_index_rows(key_states.device)):

@@ -163,10 +163,5 @@ def _numbers(line: str, word: str, num_values: int) -> list[int]:
 
 def _environment() -> dict[str, str]:
     """The caller's, with one BLAS thread: torch's own threads are set per job, and a forked process must have none."""
-    return {
-        **os.environ,
-        "OPENBLAS_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "KINETO_LOG_LEVEL": "99",
-    }
+    own = {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **own, "KINETO_LOG_LEVEL": "99"}  # torch's profiler logs every start and stop

@@ -86,6 +86,11 @@ class Sample:
         return self.prefill.wall_s
 
     @property
+    def end_to_end_s(self) -> float:
+        """Request submitted to last token on the host."""
+        return self.ttft_s + sum(self.itl_s)
+
+    @property
     def tpot_s(self) -> float:
         """(end-to-end - TTFT) / (output tokens - 1): the mean gap."""
         return sum(self.itl_s) / len(self.itl_s)

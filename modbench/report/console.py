@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from modbench.report.answer import answers
+from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, footnote_text
 from modbench.report.legend import short_legend
 from modbench.report.tables import NOTHING, Row, RowState, Table, expectation_table, failure_table, measurement_tables
@@ -33,12 +34,12 @@ def render_console(document: Document, console: Console) -> None:
     console.print(Text(document.title, style="bold"))
     for sentence in answers(summary):
         console.print(Text(sentence))
-    for table in measurement_tables(summary):
+    for table in [*measurement_tables(summary), *breakdown_tables(document)]:
         if not table.is_detail or console.width >= WIDE:
             print_table(table, console)
     if summary.cells:
         console.print()
-        console.print(Text(" ".join(short_legend(summary)), style="dim"))
+        console.print(Text(" ".join(short_legend(summary) + breakdown_legend(document)), style="dim"))
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
         _print_list("Failures", [("-", _failure_text(row), row.state) for row in failures.rows], console)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modbench.analysis.breakdown import Breakdowns
 from modbench.analysis.expectations import ExpectationOutcome
 from modbench.analysis.rows import CellSummary, Footnote, Summary
 from modbench.analysis.summary import flatten
@@ -25,6 +26,7 @@ class Document:
     question: str = ""
     command: str = ""
     outcomes: Sequence[ExpectationOutcome] = ()
+    breakdowns: Breakdowns | None = None
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from modbench.report.answer import answers
+from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import escape_markdown, one_line
 from modbench.report.legend import legend
@@ -24,8 +25,10 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     keep_ratios = keep_ratio_table(summary)
     if keep_ratios is not None:
         parts.append(_section(keep_ratios))
+    parts += [_section(table) for table in breakdown_tables(document)]
     if summary.cells:
-        parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in legend(summary)))
+        sentences = legend(summary) + breakdown_legend(document)
+        parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in sentences))
     parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:

@@ -99,9 +99,9 @@ def draw_plots(summary: Summary) -> list[Plot]:
     plots = []
     for quantity in QUANTITIES:
         if any(quantity.value(row) is not None for _, row in _rows(summary)):
-            plots.append(_draw(quantity.name, quantity.caption, partial(_draw_quantity, summary, quantity)))
+            plots.append(draw_plot(quantity.name, quantity.caption, partial(_draw_quantity, summary, quantity)))
     if _ideal_points(summary):
-        plots.append(_draw("speedup", SPEEDUP_CAPTION, partial(_draw_speedups, summary)))
+        plots.append(draw_plot("speedup", SPEEDUP_CAPTION, partial(_draw_speedups, summary)))
     return plots
 
 
@@ -272,13 +272,14 @@ def _legend(figure: Any, summary: Summary, methods: Sequence[str] = ()) -> None:
     )
 
 
-def _draw(name: str, caption: str, paint: Callable[[Any], None]) -> Plot:
+def draw_plot(name: str, caption: str, paint: Callable[[Any], None], height: float = 3.9) -> Plot:
+    """Let `paint` draw into a figure of this package's look, `height` inches high; `name` is a file stem."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with _rc(name), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a method may have any name
-        figure = Figure(figsize=(5.0, 3.9), layout="constrained")
+        figure = Figure(figsize=(5.0, height), layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure)
         svg, png = io.StringIO(), io.BytesIO()

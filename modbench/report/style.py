@@ -1,4 +1,4 @@
-"""One colour, marker and line per method, the same in every plot of every report.
+"""One colour, marker and line per method, one fill per part of a phase, the same in every plot of every report.
 
 Source: the colour-blind-safe palette of Okabe and Ito (2008), without its yellow, too pale on white; the baseline is
 drawn in the colour of the text, so that it reads on light and dark pages.
@@ -6,6 +6,7 @@ drawn in the colour of the text, so that it reads on light and dark pages.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 TEXT_COLOUR = "#010203"  # in an SVG it becomes the page's text colour; nothing else may have it
 MUTED_COLOUR = "#808A9473"  # grid and frame: a translucent grey, for light and dark
@@ -36,6 +37,35 @@ SPARE: tuple[MethodStyle, ...] = (
     MethodStyle("#CC79A7", "h", "-"),
     MethodStyle("#56B4E9", "*", "--"),
 )
+
+
+@dataclass(frozen=True)
+class RangeStyle:
+    """How a part of a phase is filled, and the colour of its name inside; greys are what no method changes."""
+
+    colour: str
+    text_colour: str
+    hatch: str | None = None
+
+    @property
+    def patch(self) -> dict[str, Any]:
+        """As matplotlib's patches take it; hatches have the colour of the edge."""
+        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": "#4D4D4D", "linewidth": 0.3}
+
+
+RANGE_STYLES: dict[str, RangeStyle] = {
+    "attention": RangeStyle("#0072B2", "#FDFDFD"),
+    "mlp": RangeStyle("#56B4E9", "#111111"),
+    "router": RangeStyle("#D55E00", "#FDFDFD"),
+    "pack": RangeStyle("#E69F00", "#111111"),
+    "scatter": RangeStyle("#CC79A7", "#111111"),
+    "cache_append": RangeStyle("#009E73", "#FDFDFD"),
+    "norm": RangeStyle("#9A9A9A", "#111111"),
+    "embedding": RangeStyle("#9A9A9A", "#111111", "//"),
+    "head": RangeStyle("#9A9A9A", "#111111", "xx"),
+    "other": RangeStyle("#D9D9D9", "#111111"),
+    "device_idle": RangeStyle("#D9D9D9", "#111111", ".."),
+}
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:

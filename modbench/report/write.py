@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modbench.errors import OutputError
+from modbench.report.breakdown import draw_breakdowns
 from modbench.report.document import Document
 from modbench.report.html import render_html
 from modbench.report.markdown import render_markdown
@@ -18,7 +19,7 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     Raises:
         OutputError: the folder cannot be written.
     """
-    plots = draw_plots(document.summary)
+    plots = draw_plots(document.summary) + draw_breakdowns(document)
     links = [(f"{PLOTS_FOLDER}/{plot.name}.svg", plot.caption) for plot in plots]
     files: dict[Path, bytes] = {
         folder / "report.md": render_markdown(document, links).encode(),

@@ -239,3 +239,31 @@ def test_schemas_and_version_are_printed(tmp_path):
     assert "launch_id" in json.loads(modbench("schema", "--record", folder=tmp_path).stdout)["properties"]
     assert modbench("--version", folder=tmp_path).stdout == "modbench 0.1.0\n"
     assert "validate" in modbench("--help", folder=tmp_path).stdout
+
+
+def test_a_traced_run_says_where_the_time_went_and_measures_the_same(finished, tmp_path):
+    folder = write_scenario(tmp_path)
+    overrides = ("--set", "workload.context=64", "--set", "measure.launches=1")
+    arguments = ("run", "s.yaml", "--output", "out", "--trace", *overrides)
+    done = modbench(*arguments, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first_half = [record["point_id"] for record in records_of(finished[0] / "out")][:3]
+    assert [record["point_id"] for record in records_of(folder / "out")] == first_half
+    rows = (folder / "out" / "traces.jsonl").read_text()
+    traces = [json.loads(line) for line in rows.splitlines()]
+    assert [(trace["method"], trace["error"]) for trace in traces] == [
+        ("dense", None),
+        ("threshold", None),
+        ("skip_layers", None),
+    ]
+    files = sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out" / "traces").iterdir())
+    assert files == sorted(trace["trace_file"] for trace in traces)
+    for text in (done.stdout, (folder / "out" / "report.md").read_text(), (folder / "out" / "report.html").read_text()):
+        assert "Where a decode step went" in text
+    assert (folder / "out" / "plots" / "breakdown_prefill.svg").exists()
+    again = modbench(*arguments, "--resume", folder=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "tracing" not in again.stdout
+    assert (folder / "out" / "traces.jsonl").read_text() == rows
+    parsed = json.loads(modbench("report", "out", "--format", "json", folder=folder).stdout)
+    assert len(parsed["breakdowns"]["phases"]) == 2 * len(traces)
