@@ -33,6 +33,8 @@ SetOption = Annotated[
     ),
 ]
 
+SEARCHED = {"workload.context": "longest context", "workload.batch": "largest batch"}
+
 
 class Format(StrEnum):
     """Where a summary goes beside the report files."""
@@ -185,9 +187,12 @@ def schema(
 
 def _size_text(loaded: LoadedScenario) -> str:
     points, methods = len(loaded.points), len(loaded.scenario.methods)
+    size = f"{points} point{'s' if points != 1 else ''} x {methods} methods"
+    if loaded.search:
+        return f"valid: search for the {SEARCHED[loaded.search.axis]}, {size}"
     launches = loaded.scenario.measure.launches
     each = "in up to three looks" if launches == "auto" else f"{points * methods * int(launches)} launches"
-    return f"valid: {points} point{'s' if points != 1 else ''} x {methods} methods, {each}"
+    return f"valid: {size}, {each}"
 
 
 def _command_line() -> str:

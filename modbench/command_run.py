@@ -19,8 +19,9 @@ from modbench.report.document import Document
 from modbench.report.progress import LiveProgress, PlainProgress, QuietProgress, RunProgress
 from modbench.report.write import write_report
 from modbench.run_folder import open_run_folder, read_run_file
-from modbench.runner import exit_code, refuse_entries, run_scenario
+from modbench.runner import Runner, exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
+from modbench.search_runner import SearchRunner, search_exit_code
 from modbench.trace_record import load_traces
 
 INTERRUPTED = 130
@@ -44,7 +45,8 @@ def run_command(
         signal.signal(number, _interrupt)
     try:
         with _display(console, is_quiet) as progress:
-            records = run_scenario(loaded, folder, allow_entry, progress, is_traced)
+            runner_class = SearchRunner if loaded.search else Runner
+            records = run_scenario(loaded, folder, allow_entry, progress, is_traced, runner_class)
         document = make_document(folder.path)
         _write(folder.path, document, None if is_quiet else console)
     except KeyboardInterrupt:
@@ -53,7 +55,10 @@ def run_command(
         text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: {again}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
-    return exit_code(records, sum(outcome.is_met is False for outcome in document.outcomes))
+    num_unmet = sum(outcome.is_met is False for outcome in document.outcomes)
+    if loaded.search:
+        return search_exit_code(document.summary.limits, num_unmet)
+    return exit_code(records, num_unmet)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -34,6 +34,9 @@ class Job(BaseModel):
     is_remeasured: bool = Field(False, description="doctor: measure the ceilings anew")
     memory_limit_bytes: int | None = Field(None, description="host memory that the worker may take beyond its start")
     device_limit_bytes: int | None = Field(None, description="CUDA memory that the worker may take")
+    returns_large_blocks: bool = Field(
+        False, description="malloc gives large blocks back at once: slower and repeatable"
+    )
     environment: dict[str, Any] = Field(default_factory=dict)
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str

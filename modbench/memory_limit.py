@@ -8,6 +8,7 @@ memory (`/dev/shm`), and what a child's own children take (each has the same lim
 it: a file mapped private and writable, as a checkpoint may be.
 """
 
+import ctypes
 import resource
 import sys
 from contextlib import suppress
@@ -20,6 +21,8 @@ RESERVE_RATIO = 0.05  # of what is available, where that is more
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 UNLIMITED_BYTES = 2**60  # version 1 writes "no limit" as a number near 2**63
+M_MMAP_THRESHOLD = -3  # mallopt(3)
+LARGE_BLOCK_BYTES = 1024**2
 FIRST_TO_KILL = "1000"  # proc(5): the highest oom_score_adj
 
 
@@ -85,6 +88,15 @@ def lift_limit() -> None:
     if sys.platform == "linux":
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def return_large_blocks() -> bool:
+    """Let malloc map every block of `LARGE_BLOCK_BYTES` or more by itself and give it back when it is freed; False without glibc.
+
+    By default glibc keeps freed blocks of up to 32 MiB in a heap with holes, and the same work needs more or less memory by luck.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES) == 1
 
 
 def be_killed_first() -> None:

@@ -167,7 +167,7 @@ def build_plan(loaded: LoadedScenario, run_id: str, device_kind: str) -> Plan:
         ScenarioError: two cells of the matrix are the same work, so their launches could not be told apart.
     """
     assert device_kind in ("cpu", "cuda"), f"device kind is cpu or cuda, got {device_kind!r}"
-    cells = tuple(_plan_cell(point, loaded.path.parent, device_kind) for point in loaded.points)
+    cells = tuple(plan_cell(point, loaded.path.parent, device_kind) for point in loaded.points)
     first: dict[str, int] = {}
     for index, cell in enumerate(cells):
         if cell.cell_id in first:
@@ -190,7 +190,8 @@ def _first_half(methods: tuple[PlannedMethod, ...], quad: int) -> tuple[PlannedM
     return dense + (others[1:] + others[:1] if quad % 2 else others)
 
 
-def _plan_cell(point: Point, base: Path, device_kind: str) -> Cell:
+def plan_cell(point: Point, base: Path, device_kind: str) -> Cell:
+    """One cell with the identities of its work; `base` is the scenario file's folder."""
     shared = _shared_identity(point, device_kind)
     num_layers = point.geometry.num_hidden_layers
     settings = {label: _resolved_settings(method, num_layers) for label, method in point.methods.items()}

@@ -22,6 +22,7 @@ Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "in
 RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
 ROUTER_FLAGS = (RANDOM_ROUTER, CALIBRATED_ROUTER)  # how a keep ratio came about: these stand in headlines
 GuardResult = Literal["passed", "declared", "failed"]
+Role = Literal["trial", "limit"]
 
 
 class KeepRatios(BaseModel):
@@ -58,6 +59,25 @@ class Samples(BaseModel):
     num_involuntary_switches: list[int] = Field(default_factory=list)
 
 
+class Trial(BaseModel):
+    """A launch of a search for the largest size that fits, along `axis`.
+
+    `trial` asks whether a size fits, with one sample; `limit` measures at the size found. `bound` is the largest size that the
+    search may try.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    axis: str
+    role: Role
+    bound: int
+
+    @property
+    def name(self) -> str:
+        """The searched size in a word: context or batch."""
+        return self.axis.rpartition(".")[2]
+
+
 class Record(BaseModel):
     """One launch. Aggregates are never stored: they are computed from `samples` when read."""
 
@@ -80,6 +100,7 @@ class Record(BaseModel):
     flags: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
+    trial: Trial | None = Field(None, description="null for a launch that is compared with others")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Runner:
         for look in plan.looks:
             specs_of = {index: plan.quads(index, done_quads, look - done_quads) for index in open_cells}
             missing = [spec for specs in specs_of.values() for spec in specs if spec.launch_id not in self.records]
-            self.progress.plan(len(missing), sum(_work(spec) for spec in missing))
+            self.progress.plan(len(missing), sum(work_tokens(spec) for spec in missing))
             for index, specs in specs_of.items():
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
@@ -106,7 +106,8 @@ class Runner:
             if spec.pair.quad != quad:  # a new server per quad
                 self.executor.renew()
                 quad = spec.pair.quad
-            record = self._measure(spec, cell)
+            reason = self.failures.get((cell.cell_id, spec.method))
+            record = self._measure(spec, cell_label(cell, spec.method), reason)
             if spec.pair.quad in on_disk:
                 record.flags.append(RESUMED_FLAG)
             append_record(self.folder.records_path, record)
@@ -114,9 +115,8 @@ class Runner:
             if record.status in STOPS_SERIES:
                 self._note_failure(plan, index, record)
 
-    def _measure(self, spec: RunSpec, cell: Cell) -> Record:
-        label = cell_label(cell, spec.method)
-        reason = self.failures.get((cell.cell_id, spec.method))
+    def _measure(self, spec: RunSpec, label: str, reason: str | None = None) -> Record:
+        """One launch; with a `reason` it is pruned for that."""
         guard = self._guard(spec) if reason is None else GuardReport(identities={})
         job = self._job("launch", spec, guard.identities, {"guard_detail": guard.detail, "declared": guard.declared})
         started = time.monotonic()
@@ -129,7 +129,7 @@ class Runner:
                 raise LaunchError(f"launch {spec.launch_id}: the worker gave no record: {result.error}")
             record = result.record
         assert record.launch_id == spec.launch_id, "a result file belongs to one job"
-        self.progress.done(label, record.status, time.monotonic() - started, _work(spec), record.error or "")
+        self.progress.done(label, record.status, time.monotonic() - started, work_tokens(spec), record.error or "")
         return record
 
     def _note_failure(self, plan: Plan, index: int, record: Record) -> None:
@@ -213,6 +213,7 @@ class Runner:
             threads=threads,
             allow_entry=self.allow_entry,
             **limits,
+            returns_large_blocks=self.loaded.search is not None,  # its question is what fits, not how fast
             environment=facts,
             guard=guard,
             result_path=str(self.folder.path / f".{name}{RESULT_SUFFIX}"),
@@ -246,7 +247,12 @@ def refuse_entries(loaded: LoadedScenario) -> None:
 
 
 def run_scenario(
-    loaded: LoadedScenario, folder: RunFolder, allow_entry: bool, progress: RunProgress, is_traced: bool = False
+    loaded: LoadedScenario,
+    folder: RunFolder,
+    allow_entry: bool,
+    progress: RunProgress,
+    is_traced: bool = False,
+    runner_class: type[Runner] = Runner,
 ) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
@@ -255,7 +261,7 @@ def run_scenario(
     with locked(folder):  # the files of a run at work are its own
         try:
             with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-                runner = Runner(loaded, folder, allow_entry, progress, executor, is_traced)
+                runner = runner_class(loaded, folder, allow_entry, progress, executor, is_traced)
                 runner.run()
         finally:
             remove_leftovers(folder)
@@ -277,7 +283,7 @@ def exit_code(records: Iterable[Record], num_unmet: int) -> int:
     return 1 if num_unmet else 0
 
 
-def _work(spec: RunSpec) -> int:
+def work_tokens(spec: RunSpec) -> int:
     """Tokens of one sample: enough to guess how much longer a larger point takes."""
     workload = spec.point.workload
     return workload["batch"] * (workload["context"] + workload["new_tokens"])

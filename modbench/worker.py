@@ -25,7 +25,7 @@ from modbench.guard import check_identities
 from modbench.job import CANNOT_WRITE_EXIT, GuardReport, Job, JobResult, Probe, failed_record
 from modbench.launch import run_launch
 from modbench.launch_server import serve
-from modbench.memory_limit import be_killed_first, lift_limit, limit_this_process
+from modbench.memory_limit import be_killed_first, lift_limit, limit_this_process, return_large_blocks
 from modbench.methods import METHODS
 from modbench.process_tree import end_with_parent
 from modbench.profiling import torch_memory
@@ -128,6 +128,8 @@ def _limit_text(job: Job) -> str:
 
 def limit_memory(job: Job, device: torch.device) -> None:
     """Put the job's limits in force; the device first, since starting it maps host memory that is not the job's."""
+    if job.returns_large_blocks:
+        return_large_blocks()
     torch_memory.limit_device(device, job.device_limit_bytes)
     limit_this_process(job.memory_limit_bytes)
 

@@ -2,8 +2,18 @@
 
 from modbench.analysis.breakdown import Breakdowns, PhaseBreakdown, break_down
 from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
+from modbench.analysis.limits import fits, size_of
 from modbench.analysis.pairs import comparisons, exhausted_methods
-from modbench.analysis.rows import CellSummary, Failure, Footnote, MethodRow, Summary, metric_value
+from modbench.analysis.rows import (
+    CellSummary,
+    Failure,
+    Footnote,
+    LimitCell,
+    MethodLimit,
+    MethodRow,
+    Summary,
+    metric_value,
+)
 from modbench.analysis.summary import summarise
 from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, margin, undecided_cells
 
@@ -14,6 +24,8 @@ __all__ = [
     "Failure",
     "Footnote",
     "Judgement",
+    "LimitCell",
+    "MethodLimit",
     "MethodRow",
     "PhaseBreakdown",
     "Summary",
@@ -22,10 +34,12 @@ __all__ = [
     "comparisons",
     "evaluate_expectations",
     "exhausted_methods",
+    "fits",
     "judge",
     "judge_family",
     "margin",
     "metric_value",
+    "size_of",
     "summarise",
     "undecided_cells",
 ]

@@ -37,7 +37,7 @@ def evaluate_expectations(
     """
     outcomes: list[ExpectationOutcome] = []
     for expectation in expectations:
-        matching = [cell for cell in summary.cells if _applies(expectation, cell)]
+        matching = [cell for cell in summary.all_cells if _applies(expectation, cell)]
         if not matching:
             is_met, note = (None, "not checked: ") if has_overrides else (False, "")
             outcomes.append(

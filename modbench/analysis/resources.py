@@ -44,6 +44,7 @@ PEAK_METRICS = (  # the first one that was measured is the row's peak
     "peak_tensor_bytes",
     "peak_rss_bytes",
 )
+KEEP_PHASES = ("prefill", "decode", "decode_any")
 
 Values = dict[str, float | None]
 
@@ -105,17 +106,14 @@ def device_times(records: Sequence[Record]) -> Values:
 def keep_values(records: Sequence[Record]) -> Values:
     """Mean keep ratio over the routed layers, per phase; None for methods without routed layers."""
     ratios = routed_keep_ratios(records)
-    return {f"keep_ratio_{phase}": _mean(list(ratios.get(phase, {}).values())) for phase in ("prefill", "decode")}
+    return {f"keep_ratio_{phase}": _mean(list(ratios.get(phase, {}).values())) for phase in KEEP_PHASES}
 
 
 def routed_keep_ratios(records: Sequence[Record]) -> dict[str, dict[int, float]]:
     """Per phase, the keep ratio of each routed layer, mean over launches; {} where it is not known."""
     routed = records[0].point.settings.get("routed_layers") if records else None
     layers = [layer for layer in routed if isinstance(layer, int)] if isinstance(routed, list | tuple) else []
-    found = {
-        "prefill": mean_per_layer([record.keep_ratio.prefill for record in records]),
-        "decode": mean_per_layer([record.keep_ratio.decode for record in records]),
-    }
+    found = {phase: mean_per_layer([getattr(record.keep_ratio, phase) for record in records]) for phase in KEEP_PHASES}
     return {
         phase: {layer: ratios[layer] for layer in layers}
         for phase, ratios in found.items()

@@ -103,6 +103,58 @@ class CellSummary:
 
 
 @dataclass(frozen=True)
+class MethodLimit:
+    """The largest size of one method that fits, and the smallest that does not; None where not known.
+
+    Neither is known where a launch `failed` for a reason that has nothing to do with sizes and ended the search. `status`,
+    `phase` and `error` are those of that launch, or of the first that did not fit. `ratio` is limit / the
+    baseline's limit, and lies within `ratio_bounds`: (limit / baseline's first failing, first failing / baseline's limit).
+    Both are None where the baseline has no limit of its own; an end is None where it is open.
+    """
+
+    method: str
+    value: int | None
+    first_failing: int | None
+    is_at_bound: bool  # the largest size that can be tried fits
+    num_trials: int
+    num_invalid: int = 0  # trials whose keep ratio was off its target
+    status: str | None = None
+    phase: str | None = None
+    error: str | None = None
+    ratio: float | None = None
+    ratio_bounds: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class LimitCell:
+    """One search of every method: `axis` is the dotted key that was searched, `memory_limit_bytes` what had to hold it.
+
+    `cell` has the rows of the launches at the limits, so of methods that have one; each is at its own size, and none is
+    compared with another.
+    """
+
+    axis: str
+    cell: CellSummary
+    limits: tuple[MethodLimit, ...]
+    memory_limit_bytes: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The searched size in a word: context or batch."""
+        return self.axis.rpartition(".")[2]
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every method has a limit and numbers there."""
+        measured = {row.method for row in self.cell.rows if row.num_launches == sum(row.status_counts.values())}
+        return all(limit.value is not None and limit.method in measured for limit in self.limits)
+
+    def row(self, method: str) -> MethodRow | None:
+        """What was measured at the method's limit."""
+        return next((row for row in self.cell.rows if row.method == method), None)
+
+
+@dataclass(frozen=True)
 class Footnote:
     """A doubt about numbers, and what it concerns: methods (none: all) and cells by id (none: all with numbers)."""
 
@@ -139,6 +191,12 @@ class Summary:
     num_records: int
     tolerance: float
     run_ids: tuple[str, ...] = field(default_factory=tuple)
+    limits: tuple[LimitCell, ...] = ()
+
+    @property
+    def all_cells(self) -> tuple[CellSummary, ...]:
+        """The cells that were measured, and those of searches."""
+        return (*self.cells, *(limit.cell for limit in self.limits))
 
     def cell(self, cell_id: str) -> CellSummary:
         """The cell of that id.
@@ -146,7 +204,7 @@ class Summary:
         Raises:
             KeyError: there is none.
         """
-        return {cell.cell_id: cell for cell in self.cells}[cell_id]
+        return {cell.cell_id: cell for cell in self.all_cells}[cell_id]
 
 
 def metric_value(row: MethodRow, name: str) -> float | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from modbench.analysis.doubts import footnotes
+from modbench.analysis.limits import is_lost, limit_doubts, limit_values, memory_limit_bytes, method_limits, size_of
 from modbench.analysis.pairs import (
     FAMILY_METRICS,
     ComparisonKey,
@@ -36,6 +37,7 @@ from modbench.analysis.rows import (
     SPEEDUP_METRICS,
     CellSummary,
     Failure,
+    LimitCell,
     MethodRow,
     Speedup,
     Spread,
@@ -59,6 +61,7 @@ from modbench.analysis.verdict import (
     margin,
     pairs_at_look,
 )
+from modbench.plan import PointWork
 from modbench.record import ROUTER_FLAGS, Record
 from modbench.scenario import BASELINE, METRICS
 
@@ -89,22 +92,34 @@ def summarise(
         noise_floor: of this machine, as a share; the margin of verdicts is the larger of the two.
     """
     delta = margin(tolerance, noise_floor)
-    judgements = _judgements(records, delta)
-    by_cell: dict[str, list[Record]] = {}
-    for record in records:
-        by_cell.setdefault(record.point.cell_id, []).append(record)
-    cells = tuple(_summarise_cell(cell_id, members, judgements) for cell_id, members in by_cell.items())
+    compared = [record for record in records if record.trial is None]
+    searched = [record for record in records if record.trial is not None]
+    judgements = _judgements(compared, delta)
+    cells = tuple(_summarise_cell(cell_id, members, judgements) for cell_id, members in _by_cell(compared).items())
+    limits = tuple(_summarise_search(cell_id, members) for cell_id, members in _by_cell(searched).items())
+    rows_of = [*compared, *(record for record in searched if record.trial and record.trial.role == "limit")]
     environment, varying = _environments(records)
     return Summary(
         cells=cells,
-        failures=_failures(records),
-        footnotes=footnotes(records, cells, num_skipped_lines),
+        failures=_failures([*compared, *(record for record in searched if is_lost(record))]),
+        footnotes=(
+            *footnotes(rows_of, [*cells, *(found.cell for found in limits)], num_skipped_lines),
+            *(note for found in limits for note in limit_doubts(found.cell.cell_id, found.limits)),
+        ),
         environment=environment,
         varying_environment=varying,
         num_records=len(records),
         tolerance=delta,
         run_ids=tuple(dict.fromkeys(record.run_id for record in records)),
+        limits=limits,
     )
+
+
+def _by_cell(records: Sequence[Record]) -> dict[str, list[Record]]:
+    by_cell: dict[str, list[Record]] = {}
+    for record in records:
+        by_cell.setdefault(record.point.cell_id, []).append(record)
+    return by_cell
 
 
 def _judgements(records: Sequence[Record], delta: float) -> Judgements:
@@ -126,7 +141,11 @@ def _summarise_cell(cell_id: str, records: Sequence[Record], judgements: Judgeme
         by_method.setdefault((record.method, record.point_id), []).append(record)
     ordered = sorted(by_method.values(), key=lambda members: members[0].method != BASELINE)  # stable: first seen
     base_ok = [record for record in records if record.method == BASELINE and record.status == "ok"]
-    point = (base_ok or records)[0].point
+    rows = [_summarise_method(found, records, base_ok, judgements) for found in ordered]
+    return _cell(cell_id, (base_ok or records)[0].point, rows)
+
+
+def _cell(cell_id: str, point: PointWork, rows: Sequence[MethodRow]) -> CellSummary:
     return CellSummary(
         cell_id=cell_id,
         axes=point.axes,
@@ -136,8 +155,25 @@ def _summarise_cell(cell_id: str, records: Sequence[Record], judgements: Judgeme
         attention=point.attention,
         threads=point.threads,
         dtype=point.dtype,
-        rows=_with_baseline_failures([_summarise_method(found, records, base_ok, judgements) for found in ordered]),
+        rows=_with_baseline_failures(rows),
     )
+
+
+def _summarise_search(cell_id: str, records: Sequence[Record]) -> LimitCell:
+    """The limits of one search, with a row for each method that was measured at its own."""
+    trial, point = records[0].trial, records[0].point
+    assert trial is not None, "the records of a search are trials"
+    rows, limits = [], method_limits(records)
+    for limit in limits:
+        own = [record for record in records if record.method == limit.method and size_of(record) == limit.value]
+        members = [record for record in own if record.trial and record.trial.role == "limit"]
+        if members:  # no speed-ups: each method is at its own size
+            row = _summarise_method(members, (), (), {})
+            values = {**row.values, **limit_values(trial.name, limit)}
+            rows.append(replace(row, values=values, itl_percentiles={}, no_verdict=""))
+    workload = {**point.workload, trial.name: None}  # every method has its own
+    cell = _cell(cell_id, point.model_copy(update={"workload": workload}), rows)
+    return LimitCell(trial.axis, cell, limits, memory_limit_bytes(records[0]))
 
 
 def _with_baseline_failures(rows: Sequence[MethodRow]) -> tuple[MethodRow, ...]:

@@ -8,6 +8,7 @@ from modbench.analysis.rows import CellSummary, MethodRow, Summary, failure_text
 from modbench.analysis.statistics import MIN_PAIRS
 from modbench.report.document import cell_label, cell_labels
 from modbench.report.escaping import one_line
+from modbench.report.limits import limit_answers
 from modbench.report.tables import NOTHING, verdict_text
 from modbench.scenario import BASELINE
 from modbench.units import format_factor, format_percent
@@ -36,14 +37,14 @@ def answers(summary: Summary) -> list[str]:
     """One sentence per method at the headline cell, the main one first, and what was lost of the baseline."""
     cell = headline_cell(summary)
     if cell is None:
-        return ["Nothing was measured."]
+        return limit_answers(summary) or ["Nothing was measured."]
     others = sorted((row for row in cell.rows if not row.is_baseline), key=_rank)
     if not others:
         sentences = [f"At {cell_label(cell)}, only the baseline was measured: there is nothing to compare."]
     else:
         sentences = [_sentence(summary, cell, row) for row in others]
     losses = _losses(summary, BASELINE, None, BASELINE)
-    return sentences + [f"{text}." for text in losses]
+    return sentences + [f"{text}." for text in losses] + limit_answers(summary)
 
 
 def figures(summary: Summary) -> list[Figure]:

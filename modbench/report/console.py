@@ -12,6 +12,7 @@ from modbench.report.answer import answers
 from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, footnote_text
 from modbench.report.legend import short_legend
+from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.tables import NOTHING, Row, RowState, Table, expectation_table, failure_table, measurement_tables
 
 GAP = 2  # spaces between columns
@@ -34,12 +35,13 @@ def render_console(document: Document, console: Console) -> None:
     console.print(Text(document.title, style="bold"))
     for sentence in answers(summary):
         console.print(Text(sentence))
-    for table in [*measurement_tables(summary), *breakdown_tables(document)]:
+    for table in [*limit_tables(summary), *measurement_tables(summary), *breakdown_tables(document)]:
         if not table.is_detail or console.width >= WIDE:
             print_table(table, console)
-    if summary.cells:
+    words = [*limit_legend(summary), *(short_legend(summary) if summary.cells else []), *breakdown_legend(document)]
+    if words:
         console.print()
-        console.print(Text(" ".join(short_legend(summary) + breakdown_legend(document)), style="dim"))
+        console.print(Text(" ".join(words), style="dim"))
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
         _print_list("Failures", [("-", _failure_text(row), row.state) for row in failures.rows], console)

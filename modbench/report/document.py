@@ -96,7 +96,7 @@ def _fact(name: str, value: Any) -> tuple[str, str]:
 def setting_facts(summary: Summary) -> list[tuple[str, str]]:
     """What every cell ran with, where it is the same everywhere: model, precision, device, attention, workload."""
     per_cell = []
-    for cell in summary.cells:
+    for cell in summary.all_cells:
         model = cell.model.get("preset") or cell.model.get("path") or "own geometry"
         facts = {"model": model, "dtype": cell.dtype, "device": cell.device_kind, "attention": cell.attention}
         facts |= {"threads": cell.threads, "context": cell.workload.get("context"), "batch": cell.workload.get("batch")}

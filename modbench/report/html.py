@@ -9,6 +9,7 @@ from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import one_line
 from modbench.report.legend import legend
+from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.plots import Plot
 from modbench.report.tables import expectation_table, failure_table, keep_ratio_table, measurement_tables
 
@@ -28,9 +29,9 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
         "figures_title": figures_title(summary),
         "settings": setting_facts(summary),
         "machine": machine_facts(summary),
-        "tables": [*measurement_tables(summary), *breakdown_tables(document)],
+        "tables": [*limit_tables(summary), *measurement_tables(summary), *breakdown_tables(document)],
         "keep_ratios": keep_ratio_table(summary),
-        "legend": legend(summary) + breakdown_legend(document),
+        "legend": [*limit_legend(summary), *legend(summary), *breakdown_legend(document)],
         "plots": [{"name": plot.name, "caption": plot.caption, "svg": Markup(plot.svg)} for plot in plots],
         "failures": failure_table(summary),
         "doubts": [footnote_text(note, summary) for note in summary.footnotes],

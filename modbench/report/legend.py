@@ -6,7 +6,9 @@ from modbench.units import format_percent
 
 
 def legend(summary: Summary) -> list[str]:
-    """Every column and word, one sentence each."""
+    """Every column and word, one sentence each; nothing about tables that are not there."""
+    if not summary.cells:
+        return []
     return [
         "TTFT, TPOT: the 25th percentile of a launch's samples, then the median of the launches.",
         *short_legend(summary),

@@ -7,6 +7,7 @@ from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import escape_markdown, one_line
 from modbench.report.legend import legend
+from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.tables import Table, expectation_table, failure_table, keep_ratio_table, measurement_tables
 
 
@@ -21,14 +22,14 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     parts = [f"# {escape_markdown(document.title)}"]
     parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
-    parts += [_section(table) for table in measurement_tables(summary)]
+    parts += [_section(table) for table in [*limit_tables(summary), *measurement_tables(summary)]]
     keep_ratios = keep_ratio_table(summary)
     if keep_ratios is not None:
         parts.append(_section(keep_ratios))
     parts += [_section(table) for table in breakdown_tables(document)]
-    if summary.cells:
-        sentences = legend(summary) + breakdown_legend(document)
-        parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in sentences))
+    words = [*limit_legend(summary), *legend(summary), *breakdown_legend(document)]
+    if words:
+        parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in words))
     parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:

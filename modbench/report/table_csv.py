@@ -19,7 +19,7 @@ def summary_frame(summary: Summary) -> "pandas.DataFrame":
     """One row per cell and method: axes, method, launches, every metric of the scenario's `METRICS`, failed identities."""
     import pandas
 
-    rows = [_columns(cell, row) for cell in summary.cells for row in cell.rows]
+    rows = [_columns(cell, row) for cell in summary.all_cells for row in cell.rows]
     return pandas.DataFrame(rows, columns=None if rows else ["method", *METRICS])
 
 

@@ -80,7 +80,12 @@ _METHOD: _Field = (Column("Method", is_numeric=False), lambda row: method_text(r
 
 
 def measurement_tables(summary: Summary) -> list[Table]:
-    """Prefill, decode, memory and (details) KV cache three ways and end to end, each with a group per cell and a row per method."""
+    """Prefill, decode, memory and (details) KV cache three ways and end to end, each with a group per cell and a row per method.
+
+    There are none where only limits were searched for.
+    """
+    if summary.limits and not summary.cells:
+        return []
     has_verdicts = any(
         speedup.interval for cell in summary.cells for row in cell.rows for speedup in row.speedups.values()
     )

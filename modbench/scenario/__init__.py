@@ -19,6 +19,7 @@ from modbench.scenario.models import (
 from modbench.scenario.prompt_text import read_prompt_text, read_text_source
 from modbench.scenario.routed_layers import resolve_routed_layers
 from modbench.scenario.schema import json_schema
+from modbench.scenario.search import Search
 
 __all__ = [
     "BASELINE",
@@ -36,6 +37,7 @@ __all__ = [
     "Point",
     "Prompt",
     "Scenario",
+    "Search",
     "Workload",
     "json_schema",
     "load_scenario",

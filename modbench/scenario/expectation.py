@@ -37,11 +37,15 @@ _NUMBER = re.compile(r"[-+]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a method has at a point. A `*_speedup` or `*_reduction` is dense divided by method."""
+    """A number that a method has at a point. A `*_speedup` or `*_reduction` is dense divided by method.
+
+    `searched_axis` is the axis whose search gives it; None for what every measured point has.
+    """
 
     unit: str
     description: str
     higher_is_better: bool
+    searched_axis: str | None = None
 
 
 METRICS: dict[str, Metric] = {
@@ -58,6 +62,9 @@ METRICS: dict[str, Metric] = {
     "peak_memory_reduction": Metric("ratio", "dense / method peak memory, of the same kind of peak", True),
     "keep_ratio_prefill": Metric("ratio", "kept / all prompt tokens, mean over routed layers", False),
     "keep_ratio_decode": Metric("ratio", "kept / all decoded tokens, mean over routed layers", False),
+    "keep_ratio_decode_any": Metric(
+        "ratio", "decode steps that keep a token of any row, mean over routed layers", False
+    ),
     "ttft_s": Metric("s", "request submitted to first token on the host", False),
     "tpot_s": Metric("s", "(end to end - TTFT) / (output tokens - 1)", False),
     "ttft_device_s": Metric("s", "prefill between CUDA events on the device", False),
@@ -82,6 +89,10 @@ METRICS: dict[str, Metric] = {
     "energy_j": Metric("J", "energy of a prefill and its decode, from NVML's counter over all samples", False),
     "energy_above_idle_j": Metric("J", "the same without what the idle device takes", False),
     "mean_power_w": Metric("W", "energy of the timed samples / their duration", False),
+    "context_limit": Metric("tokens", "longest context that fits", True, "workload.context"),
+    "context_limit_ratio": Metric("ratio", "method / dense longest context", True, "workload.context"),
+    "batch_limit": Metric("rows", "largest batch that fits", True, "workload.batch"),
+    "batch_limit_ratio": Metric("ratio", "method / dense largest batch", True, "workload.batch"),
 }
 
 

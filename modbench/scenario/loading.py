@@ -20,13 +20,17 @@ from modbench.scenario.matrix import axis_problems, cells, num_cells
 from modbench.scenario.models import Point, Scenario
 from modbench.scenario.overrides import apply_overrides
 from modbench.scenario.problems import Problem, ProblemList, pydantic_problems
+from modbench.scenario.search import Search, expectation_problems, take_search
 from modbench.scenario.source import KeyPath, parse_scenario_text, read_scenario_text
 from modbench.scenario.wording import shorten, show
 
 
 @dataclass(frozen=True)
 class LoadedScenario:
-    """A valid scenario: its file, its models with overrides applied, and the cells of its matrix in order."""
+    """A valid scenario: its file, its models with overrides applied, and the cells of its matrix in order.
+
+    With a `search`, the searched size of the scenario and its points is only where the search starts.
+    """
 
     path: Path
     text: str
@@ -35,6 +39,7 @@ class LoadedScenario:
     points: tuple[Point, ...]
     expectations: tuple[Expectation, ...]
     overrides: tuple[str, ...] = ()
+    search: Search | None = None
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -50,9 +55,12 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     source = parse_scenario_text(text, str(path))
     problems = ProblemList(str(path), source.lines)
     data = apply_overrides(source.data, overrides, problems)
+    data, search, search_problems = take_search(data)
+    problems.add(search_problems)
     scenario, data, kinds = _validate_file(data, problems)
     points = _resolve_cells(data, scenario.matrix, path.parent, problems)
     expectations = _parse_expectations(scenario.expect, kinds, problems)
+    problems.add(expectation_problems(expectations, search))
     problems.raise_if_any(num_cells=num_cells(scenario.matrix))
     if not overrides:  # they may shrink the matrix for a short run: then the analysis leaves the expectation unchecked
         problems.add(_unmatched(expectations, points))
@@ -65,6 +73,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
         points=points,
         expectations=expectations,
         overrides=tuple(overrides),
+        search=search,
     )
 
 

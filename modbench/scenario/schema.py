@@ -4,6 +4,7 @@ from typing import Any
 
 from modbench.scenario.labels import LABEL
 from modbench.scenario.models import BASELINE, SETTINGS, Scenario
+from modbench.scenario.search import SEARCHABLE, SearchSettings
 
 
 def json_schema() -> dict[str, Any]:
@@ -27,6 +28,12 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": {"anyOf": labelled},
         "required": [BASELINE],
     }
+    definitions[SearchSettings.__name__] = SearchSettings.model_json_schema()
+    workload = definitions["Workload"]["properties"]
+    for name in (axis.rpartition(".")[2] for axis in SEARCHABLE):
+        size = workload[name]
+        number = {key: size.pop(key) for key in ("type", "exclusiveMinimum")}
+        size["anyOf"] = [number, {"$ref": f"#/$defs/{SearchSettings.__name__}"}]
     schema["properties"]["matrix"]["additionalProperties"] |= {"minItems": 1, "uniqueItems": True}
     schema["properties"]["matrix"]["propertyNames"] = {"pattern": r"^(model|methods|workload|measure)\."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -165,3 +165,10 @@ def out_of_memory(point: dict, options: dict, device: str) -> HfSubject:
 
 def raises(point: dict, options: dict, device: str) -> HfSubject:
     raise RuntimeError("a mistake\nover two lines")
+
+
+def holds(point: dict, options: dict, device: str) -> HfSubject:
+    """Runs out of memory where the prompt has more tokens than `options["tokens"]`, all rows together."""
+    if point["workload"]["context"] * point["workload"]["batch"] > options["tokens"]:
+        raise torch.OutOfMemoryError("out of memory: the prompt is longer than this subject holds")
+    return sound(point, options, device)

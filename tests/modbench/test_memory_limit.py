@@ -143,3 +143,23 @@ def test_groups_of_the_first_version_are_read_too(tmp_path):
 def test_a_machine_without_groups_has_what_it_has_and_counts_nothing(tmp_path):
     assert available_bytes(tmp_path / "absent", tmp_path / "absent") == 64 * GIB
     assert oom_kill_count(tmp_path / "absent", tmp_path / "absent") is None
+
+
+@on_linux
+def test_large_blocks_go_back_when_they_are_freed():
+    code = (
+        "import ctypes, psutil\n"
+        "from modbench.memory_limit import return_large_blocks\n"
+        "{setting}\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype, libc.free.argtypes, size = ctypes.c_void_p, [ctypes.c_void_p], 16 << 20\n"
+        "libc.free(libc.malloc(size))\n"  # without the setting, glibc keeps blocks of this size in its heap from now on
+        "before = psutil.Process().memory_info().rss\n"
+        "blocks = [libc.malloc(size) for _ in range(4)]\n"
+        "for block in blocks: ctypes.memset(block, 1, size)\n"
+        "libc.malloc(1 << 19)\n"  # on top of the heap, which then cannot shrink
+        "for block in blocks: libc.free(block)\n"
+        "print(psutil.Process().memory_info().rss - before)"
+    )
+    assert int(in_a_process(code.format(setting="assert return_large_blocks()"))) < 8 * MIB
+    assert int(in_a_process(code.format(setting=""))) > 48 * MIB
