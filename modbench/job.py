@@ -34,6 +34,7 @@ class Job(BaseModel):
     is_remeasured: bool = Field(False, description="doctor: measure the ceilings anew")
     memory_limit_bytes: int | None = Field(None, description="host memory that the worker may take beyond its start")
     device_limit_bytes: int | None = Field(None, description="CUDA memory that the worker may take")
+    counts_live_tensors: bool = Field(False, description="launch on a CPU: one more sample, counted and not timed")
     returns_large_blocks: bool = Field(
         False, description="malloc gives large blocks back at once: slower and repeatable"
     )

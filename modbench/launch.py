@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modbench.job import Job
+from modbench.memory_limit import lift_limit
 from modbench.methods import METHODS, Method, Subject
 from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
@@ -133,8 +134,9 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
             metrics |= _cache_metrics(subject, state, decisions, before_bytes, device)
             del state
     contamination = meter.stop()
-    if job.spec.pair.quad == 0 and device.type == "cpu":
+    if job.counts_live_tensors and device.type == "cpu":
         on_phase("live tensors")
+        lift_limit()  # the profiler's notes are not the launch's memory, and what is measured must not be lost to them
         metrics |= count_live_tensors(subject, *inputs)
     metrics |= {
         **peaks.peaks,

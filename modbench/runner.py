@@ -213,6 +213,7 @@ class Runner:
             threads=threads,
             allow_entry=self.allow_entry,
             **limits,
+            counts_live_tensors=spec is not None and spec.pair.quad == 0 and self.loaded.search is None,
             returns_large_blocks=self.loaded.search is not None,  # its question is what fits, not how fast
             environment=facts,
             guard=guard,

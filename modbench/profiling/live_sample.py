@@ -8,11 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from modbench.profiling.live_tensors import LiveTensorPeak
-from modbench.profiling.timing import take_sample
 
 
 def count_live_tensors(subject: Any, prompt_BT: Tensor, continuation_BT: Tensor) -> dict[str, int]:
-    """Run a sample and count.
+    """Run a sample, as `take_sample` does, and count. Between steps what torch's profiler has noted is read and let go.
 
     Returns:
         `peak_live_bytes`, `peak_prefill_live_bytes` and `peak_decode_live_bytes`: the most bytes of tensors alive at once
@@ -20,21 +19,24 @@ def count_live_tensors(subject: Any, prompt_BT: Tensor, continuation_BT: Tensor)
         the decode was left.
     """
     subject.take_decisions()
-    peaks: dict[str, int] = {}
-
-    def on_phase(phase: str) -> None:
-        if phase == "decode":
-            peaks["prefill"] = live.next_phase()
-
     with LiveTensorPeak() as live:
-        _, state = take_sample(subject, prompt_BT, continuation_BT, on_phase)
-        peaks["decode"] = live.next_phase()
+        logits, state = subject.prefill(prompt_BT)
+        token_B = logits[:, -1].argmax(dim=-1)
+        token_B.tolist()
+        prefill_bytes = live.next_phase()
+        decode_bytes = 0
+        for step in range(continuation_BT.shape[1]):
+            logits = subject.decode(continuation_BT[:, step : step + 1], state)
+            token_B = logits[:, -1].argmax(dim=-1)
+            token_B.tolist()
+            decode_bytes = max(decode_bytes, live.next_phase())
         subject.take_decisions()  # kept for the record alone, and let go with this
+        del logits, token_B
     assert live.remaining_bytes is not None, "the region has ended"
     del state
     return {
-        "peak_live_bytes": max(peaks.values()),
-        "peak_prefill_live_bytes": peaks["prefill"],
-        "peak_decode_live_bytes": peaks["decode"],
+        "peak_live_bytes": max(prefill_bytes, decode_bytes),
+        "peak_prefill_live_bytes": prefill_bytes,
+        "peak_decode_live_bytes": decode_bytes,
         "kv_cache_allocator_bytes": live.remaining_bytes,
     }

@@ -111,6 +111,16 @@ def test_every_quad_gets_a_new_server_and_every_model_one_guard(tmp_path, monkey
     assert sorted(guards) == ["dense", "threshold"], "context does not change the model that is guarded"
 
 
+def test_live_tensors_are_counted_in_the_first_quad_alone(tmp_path):
+    executor = ScriptedExecutor()
+    make_runner(
+        tmp_path, executor, SCENARIO.replace("launches: auto", "launches: 4").replace("[8, 16, 32]", "[8]")
+    ).run()
+    launches = [job for job in executor.jobs if job.kind == "launch"]
+    assert [job.counts_live_tensors for job in launches] == [job.spec.pair.quad == 0 for job in launches]
+    assert any(job.counts_live_tensors for job in launches)
+
+
 def test_a_failed_point_prunes_its_rest_and_larger_points_of_that_method_only(tmp_path):
     executor = ScriptedExecutor(statuses={("threshold", 16): "oom"})
     runner = make_runner(tmp_path, executor, SCENARIO.replace("launches: auto", "launches: 2"))

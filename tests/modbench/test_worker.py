@@ -9,7 +9,6 @@ import torch
 
 from modbench import worker
 from modbench.job import JobResult
-from modbench.plan import Pair
 from modbench.profiling import ceilings
 from tests.modbench.jobs import SETTINGS, entry_job, make_job
 
@@ -47,14 +46,18 @@ def test_kv_bytes_are_those_of_the_kept_tokens(tmp_path, kind, share):
     assert record.metrics["kv_cache_allocated_bytes"] >= record.metrics["kv_cache_bytes"]
 
 
+def counting(job):
+    return job.model_copy(update={"counts_live_tensors": True})
+
+
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_the_kv_cache_is_counted_by_the_allocator_as_well(tmp_path, kind):
-    metrics = worker.do_job(make_job(tmp_path, kind)).record.metrics
+    metrics = worker.do_job(counting(make_job(tmp_path, kind))).record.metrics
     assert metrics["kv_cache_allocator_bytes"] == pytest.approx(metrics["kv_cache_allocated_bytes"], abs=512)
 
 
-def test_live_tensors_are_counted_once_per_point_exactly_and_beside_the_weights(tmp_path):
-    job = make_job(tmp_path, "threshold")
+def test_live_tensors_are_counted_exactly_beside_the_weights_and_only_where_asked_for(tmp_path):
+    job = counting(make_job(tmp_path, "threshold"))
     first, second = (worker.do_job(job).record.metrics for _ in range(2))
     counted = [name for name in first if "live" in name or name in ("weights_bytes", "kv_cache_allocator_bytes")]
     assert len(counted) == 5
@@ -62,8 +65,7 @@ def test_live_tensors_are_counted_once_per_point_exactly_and_beside_the_weights(
     assert first["peak_live_bytes"] > first["kv_cache_allocated_bytes"]
     dense = worker.do_job(make_job(tmp_path, "dense")).record.metrics
     assert first["weights_bytes"] - dense["weights_bytes"] == pytest.approx(2 * 48 * FLOAT_BYTES, abs=64), "two routers"
-    later = job.spec.model_copy(update={"pair": Pair(quad=1, position=0)})
-    assert "peak_live_bytes" not in worker.do_job(job.model_copy(update={"spec": later})).record.metrics
+    assert "peak_live_bytes" not in dense
 
 
 def test_every_clock_has_a_value_per_sample(tmp_path):
