@@ -176,11 +176,17 @@ def test_failed_launches_are_rows_their_series_is_pruned_and_the_exit_code_is_5(
     assert "SIGSEGV" in done.stdout
 
 
+def heed_interrupts() -> None:
+    """A test run in the background of a shell ignores interrupts, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_finished_records_and_a_resumable_run(tmp_path):
     folder = write_scenario(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-m", "modbench", "run", "s.yaml", "--output", "out", "--set", "measure.samples=40"]
-    running = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=heed_interrupts, **pipes)
     deadline = time.monotonic() + 120
     while not (folder / "out" / "records.jsonl").exists():
         assert time.monotonic() < deadline, "no record was written"
