@@ -4,11 +4,18 @@ from modbench.analysis.rows import Summary
 from modbench.analysis.statistics import MIN_COVERAGE, MIN_PAIRS
 from modbench.units import format_percent
 
+GPU_WORDS = (
+    "Device time: between CUDA events, decode per step. Energy: of one prefill and its decode, from the driver's counter over all "
+    "samples; above idle, less what the idle device takes. Device used: all processes, By process: this launch, both as sampled."
+)
+
 
 def legend(summary: Summary) -> list[str]:
     """Every column and word, one sentence each; nothing about tables that are not there."""
     if not summary.cells:
         return []
+    rows = [row for cell in summary.cells for row in cell.rows]
+    has_gpu = any(row.values["ttft_device_s"] is not None for row in rows)
     return [
         "TTFT, TPOT: the 25th percentile of a launch's samples, then the median of the launches.",
         *short_legend(summary),
@@ -21,6 +28,7 @@ def legend(summary: Summary) -> list[str]:
         "tensors alive at once, counted in a sample that is not timed; RSS is the process.",
         "KV cache three ways: formula, what the stored tokens need; occupied, what they fill of the live buffers; allocated, those "
         "buffers whole; allocator, what it has not got back when only the cache is left.",
+        *([GPU_WORDS] if has_gpu else []),
     ]
 
 

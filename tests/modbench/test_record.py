@@ -153,6 +153,13 @@ def test_golden_records_of_version_1_are_still_read():
     assert {record.status for record in file.records} == {"ok", "oom", "invalid"}
 
 
+def test_golden_records_of_version_2_have_what_version_1_had_not():
+    records = load_records(GOLDEN / "records_v2.jsonl").records
+    assert {record.schema_version for record in records} == {2}
+    assert all(len(record.samples.decode_device_s) == 5 for record in records)
+    assert not load_records(GOLDEN / "records_v1.jsonl").records[0].samples.decode_device_s
+
+
 def test_json_schema_names_every_field_of_a_record():
     schema = record_json_schema()
     assert set(schema["properties"]) == set(Record.model_fields)

@@ -23,8 +23,8 @@ EXPECTATIONS = (
 )
 
 
-def golden_document() -> Document:
-    file = load_records(GOLDEN / "records_v1.jsonl")
+def golden_document(version: int = 1) -> Document:
+    file = load_records(GOLDEN / f"records_v{version}.jsonl")
     summary = summarise(file.records, file.num_skipped_lines)
     kinds = {method: method for method in METHODS}
     outcomes = evaluate_expectations([parse_expectation(text, kinds) for text in EXPECTATIONS], summary)
@@ -51,10 +51,34 @@ def golden_records() -> list[Record]:
     return records
 
 
+def golden_records_v2() -> list[Record]:
+    """Two pairs as on a GPU, with what version 2 has and version 1 had not."""
+    records = make_quads(1, METHODS, (1024,))
+    for index, record in enumerate(records):
+        kv_bytes = record.metrics["kv_cache_bytes"]
+        metrics = {
+            **record.metrics,
+            "kv_cache_allocator_bytes": round(kv_bytes * 1.05) + 512,
+            "weights_bytes": 100 * 2**20,
+            "peak_allocated_bytes": 150 * 2**20 + 2 * kv_bytes,
+            "peak_reserved_bytes": 180 * 2**20 + 2 * kv_bytes,
+            "peak_device_used_bytes": 700 * 2**20 + 2 * kv_bytes,
+            "energy_j": 1e-6 * kv_bytes,
+            "energy_above_idle_j": 0.8e-6 * kv_bytes,
+            "mean_power_w": 310.0,
+        }
+        times = {"prefill_device_s": [0.9 * value for value in record.samples.ttft_s]}
+        times["decode_device_s"] = [0.8 * 15 * value for value in record.samples.tpot_s]
+        samples = record.samples.model_copy(update={**times, "num_involuntary_switches": [0, 1, 0, 0, 2]})
+        records[index] = record.model_copy(update={"metrics": metrics, "samples": samples})
+    return records
+
+
 RENDERERS = {
     "report.md": lambda: render_markdown(golden_document(), [("plots/ttft.svg", "Time to the first token")]),
     "console_80.txt": lambda: console_text(golden_document(), 80),
     "console_160.txt": lambda: console_text(golden_document(), 160),
+    "report_v2.md": lambda: render_markdown(golden_document(2)),
 }
 
 
@@ -68,10 +92,11 @@ def test_console_fits_eighty_columns():
 
 
 def accept() -> None:
-    path = GOLDEN / "records_v1.jsonl"
-    if not path.exists():  # records of an old version are never written again
-        for record in golden_records():
-            append_record(path, record)
+    for version, make in ((1, golden_records), (2, golden_records_v2)):
+        path = GOLDEN / f"records_v{version}.jsonl"
+        if not path.exists():  # records of an old version are never written again
+            for record in make():
+                append_record(path, record)
     for name, render in RENDERERS.items():
         (GOLDEN / name).write_text(render(), encoding="utf-8")
 
