@@ -185,7 +185,8 @@ def run_job_line(line: str) -> None:
         partial.rename(job.result_path)
     except OSError as error:
         with suppress(OSError, ValueError):
-            print(f"cannot write: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            sys.stderr.write(f"cannot write: {error}\n")
+            sys.stderr.flush()
         os._exit(CANNOT_WRITE_EXIT)
 
 

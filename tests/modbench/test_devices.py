@@ -3,8 +3,7 @@ import pytest
 from modbench import measured_devices
 from modbench.devices import DATA_SHEETS, measured_device, named_device
 from modbench.errors import UnsupportedError
-from modbench.host import fingerprint, host_facts
-from modbench.measured_devices import MeasuredDevice
+from tests.modbench.test_measured_devices import make_device
 
 
 @pytest.fixture(autouse=True)
@@ -13,19 +12,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def remember(**changes) -> None:
-    fields = {
-        "name": "Example CPU",
-        "kind": "cpu",
-        "memory_bytes": 2**34,
-        "host": fingerprint(host_facts()),
-        "machine": "m",
-        "torch": "2.13.0",
-        "dtype": "float32",
-        "threads": 1,
-        "copy_bytes_per_s": 1e10,
-        "matmul_flops_per_s": 1e11,
-    }
-    measured_devices.remember(MeasuredDevice(**{**fields, **changes}))
+    measured_devices.remember(make_device(**changes))
 
 
 def test_a_named_device_has_its_data_sheets_peaks_in_base_units():
