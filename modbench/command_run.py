@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, break_down, evaluate_expectations, summarise
+from modbench.errors import OptionError
 from modbench.record import load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
@@ -37,6 +38,10 @@ def run_command(
     is_traced: bool = False,
 ) -> int:
     """Measure, report, and return the exit code of `modbench run`."""
+    if is_traced and loaded.search:
+        raise OptionError(
+            "--trace: got a scenario with a search; expected sizes; trace the limit it finds in a run of its own"
+        )
     if not allow_entry:
         refuse_entries(loaded)
     console = Console()

@@ -69,7 +69,8 @@ def named_device(name: str, dtype: str) -> Device:
     """
     sheet = DATA_SHEETS.get(name.lower())
     if sheet is None:
-        near = near_match(name, DATA_SHEETS)
+        begun = [known for known in DATA_SHEETS if known.startswith(name.lower())]
+        near = " or ".join(begun) or near_match(name, DATA_SHEETS)
         advice = f"; did you mean {near}?" if near else ""
         known = ", ".join([MEASURED, *DATA_SHEETS])
         raise UnsupportedError(f"--device: got {show(name)}; expected one of {known}{advice}")

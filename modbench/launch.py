@@ -41,8 +41,14 @@ class Measurement:
     gpu_facts: dict[str, Any]
 
 
-def run_launch(job: Job, on_phase: OnPhase) -> Record:
-    """Measure one launch; `on_phase` hears build, calibrate, warmup, prefill, decode, live tensors, done."""
+def run_launch(job: Job, on_phase: OnPhase, publish: Callable[[Record], None]) -> Record:
+    """Measure one launch.
+
+    Args:
+        job: a launch job.
+        on_phase: hears build, calibrate, warmup, prefill, decode, live tensors, done.
+        publish: gets the record as soon as everything timed is in it, so that nothing which follows can lose it.
+    """
     spec = job.spec
     assert spec is not None, "a launch job has a run spec"
     point, device = spec.point, torch.device(job.device)
@@ -56,12 +62,11 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
     method.calibrate(subject, ids_BT, point.workload["context"])
     with torch.inference_mode():
         measured = _measure(job, subject, ids_BT, device, on_phase)
-    on_phase("done")
     keep_ratio = KeepRatios()
     if measured.decisions or method.keeps_all_unless_told:
         keep_ratio = keep_ratios(measured.decisions, point.geometry.num_hidden_layers, method.removed_layers())
     missed = _missed_target(method, keep_ratio, point.settings.get("routed_layers", ()))
-    return Record(
+    record = Record(
         launch_id=spec.launch_id,
         run_id=spec.run_id,
         point_id=spec.point_id,
@@ -97,6 +102,25 @@ def run_launch(job: Job, on_phase: OnPhase) -> Record:
         },
         error=missed,
     )
+    if job.counts_live_tensors and device.type == "cpu":
+        publish(record)
+        on_phase("live tensors")
+        lift_limit()  # the profiler's notes are not the launch's memory
+        record = _with_live_tensors(record, subject, ids_BT)
+    on_phase("done")
+    return record
+
+
+def _with_live_tensors(record: Record, subject: Subject, ids_BT: Tensor) -> Record:
+    """The record with one more sample's tensors counted, or with the reason why they were not."""
+    context = record.point.workload["context"]
+    try:
+        with torch.inference_mode():
+            counted = count_live_tensors(subject, ids_BT[:, :context], ids_BT[:, context:])
+    except (RuntimeError, MemoryError) as error:
+        doubt = f"live tensors were not counted: {type(error).__name__}: {' '.join(str(error).split())}"
+        return record.model_copy(update={"flags": [*record.flags, doubt]})
+    return record.model_copy(update={"metrics": {**record.metrics, **counted}})
 
 
 def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, on_phase: OnPhase) -> Measurement:
@@ -109,8 +133,8 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
         job.spec.measure["warmup"],
         at_least_s=CUDA_WARMUP_S if device.type == "cuda" else 0.0,
     )
+    subject.take_decisions()  # of the warm-up
     peaks = PhasePeaks(device)
-
     watch = GpuWatch(device, job.environment.get("nvml"))
 
     def on_sample_phase(phase: str) -> None:
@@ -125,7 +149,7 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
     with watch:
         for _ in range(job.spec.measure["samples"]):
             decisions = []  # of the sample before
-            before_bytes = torch_memory.allocated_bytes(device)
+            before_bytes = torch_memory.requested_bytes(device)
             sample, state = take_sample(subject, *inputs, on_sample_phase)
             peaks.enter("")
             watch.enter("")
@@ -134,17 +158,14 @@ def _measure(job: Job, subject: Subject, ids_BT: Tensor, device: torch.device, o
             metrics |= _cache_metrics(subject, state, decisions, before_bytes, device)
             del state
     contamination = meter.stop()
-    if job.counts_live_tensors and device.type == "cpu":
-        on_phase("live tensors")
-        lift_limit()  # the profiler's notes are not the launch's memory, and what is measured must not be lost to them
-        metrics |= count_live_tensors(subject, *inputs)
+    timed_s = sum(sample.end_to_end_s for sample in samples)
     metrics |= {
         **peaks.peaks,
-        **watch.metrics(len(samples)),
+        **watch.metrics(len(samples), timed_s),
         "involuntary_switches_per_s": contamination.involuntary_switches_per_s,
         "wall_cpu_ratio": contamination.wall_cpu_ratio,
     }
-    flags = [*contamination.flags(is_cpu_bound=device.type == "cpu"), *watch.flags()]
+    flags = [*contamination.flags(is_cpu_bound=device.type == "cpu"), *watch.flags(timed_s)]
     if not peaks.is_per_phase:
         flags.append("peak RSS is since the start of the process: this kernel does not reset it")
     if is_stationary is False:
@@ -167,7 +188,7 @@ def _cache_metrics(
     """The cache as it is and, on CUDA, as the allocator sees it: all that the sample left behind but its decisions."""
     occupied, allocated = subject.kv_cache_bytes(state)
     metrics: dict[str, float | int | None] = {"kv_cache_bytes": occupied, "kv_cache_allocated_bytes": allocated}
-    after_bytes = torch_memory.allocated_bytes(device)
+    after_bytes = torch_memory.requested_bytes(device)
     if before_bytes is not None and after_bytes is not None:
         metrics["kv_cache_allocator_bytes"] = after_bytes - before_bytes - _storage_bytes(decisions)
     return metrics

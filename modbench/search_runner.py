@@ -7,6 +7,7 @@ follows from the records alone, so a resumed run goes on where the interrupted o
 from collections.abc import Collection
 
 from modbench.analysis import LimitCell, fits, size_of
+from modbench.errors import OutputError
 from modbench.plan import Cell
 from modbench.record import Record, append_record
 from modbench.report.document import axis_value
@@ -14,6 +15,9 @@ from modbench.run_folder import claim_work
 from modbench.runner import Runner, cell_label, work_tokens
 from modbench.search import LimitSearch
 from modbench.search_plan import SearchLaunch, SearchPlan, build_search_plan
+from modbench.units import format_bytes
+
+SAME_BUDGET_RATIO = 0.05  # what `auto` leaves free is enough for this much
 
 
 class SearchRunner(Runner):
@@ -32,10 +36,28 @@ class SearchRunner(Runner):
         device_kind = self._probe(first.model.dtype, first.measure.threads).device_kind
         plan = build_search_plan(self.loaded, self.folder.run_id, device_kind)
         claim_work(self.folder, plan.work_id)
+        self._keep_budget()
         for index, cell in enumerate(plan.plan.cells):
             start = plan.first(index)
             for method_index in range(len(cell.methods)):
                 start = self._search(plan, index, method_index, start) or start
+
+    def _keep_budget(self) -> None:
+        """A resumed search goes on in the memory that it began with, which `auto` may find otherwise by now.
+
+        Raises:
+            OutputError: less than that is free now.
+        """
+        limits = [record.environment.get("memory_limit_bytes") for record in self.records.values()]
+        begun_with = next((limit for limit in limits if isinstance(limit, int)), None)
+        if begun_with is None or self.loaded.scenario.measure.memory_limit != "auto":
+            return
+        if self.free_memory_bytes is not None and self.free_memory_bytes < begun_with * (1 - SAME_BUDGET_RATIO):
+            raise OutputError(
+                f"{self.folder.path}: the search began with {format_bytes(begun_with)} of memory and finds "
+                f"{format_bytes(self.free_memory_bytes)} now; free some, or start a new run with measure.memory_limit"
+            )
+        self.free_memory_bytes = begun_with
 
     def _search(self, plan: SearchPlan, index: int, method_index: int, start: int) -> int | None:
         """Find the limit of one method and measure there; `start` is the first value tried, whatever fitted others."""

@@ -44,6 +44,10 @@ OUT_OF_MEMORY_TEXTS = (
     "out of memory",
     "not enough memory",
     "bad_alloc",
+    "alloc_failed",
+    "could not create a primitive",
+    "could not create a memory",
+    "start new thread",
 )
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -161,7 +165,7 @@ def do_job(job: Job) -> JobResult:
             return JobResult(guard=guard(job))
         if job.kind == "trace":
             return JobResult(trace=run_traced_launch(job, progress.enter))
-        return JobResult(record=run_launch(job, progress.enter))
+        return JobResult(record=run_launch(job, progress.enter, lambda record: put(job, JobResult(record=record))))
     except Exception as error:
         lift_limit()
         if _errno(error) in DISK_FULL:
@@ -176,13 +180,22 @@ def do_job(job: Job) -> JobResult:
         return JobResult(error=text)
 
 
+def put(job: Job, result: JobResult) -> None:
+    """Put the result in place in one step; a later one replaces it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = Path(job.result_path + ".partial")
+    partial.write_text(result.model_dump_json())
+    partial.rename(job.result_path)
+
+
 def run_job_line(line: str) -> None:
     """Do the job on this line and put its result in place in one step; ends the process where the disk takes no result."""
     job = Job.model_validate_json(line)
-    partial = Path(job.result_path + ".partial")
     try:
-        partial.write_text(do_job(job).model_dump_json())
-        partial.rename(job.result_path)
+        put(job, do_job(job))
     except OSError as error:
         with suppress(OSError, ValueError):
             sys.stderr.write(f"cannot write: {error}\n")

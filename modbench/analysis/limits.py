@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modbench.analysis.resources import ratio
-from modbench.analysis.rows import Footnote, MethodLimit
+from modbench.analysis.rows import Footnote, LimitCell, MethodLimit
 from modbench.record import Record
 from modbench.scenario import BASELINE
 from modbench.search import LimitSearch
@@ -70,17 +70,19 @@ def memory_limit_bytes(record: Record) -> float | None:
     return found if isinstance(found, int | float) else None
 
 
-def limit_doubts(cell_id: str, limits: Sequence[MethodLimit]) -> list[Footnote]:
+def limit_doubts(found: LimitCell) -> list[Footnote]:
     """What makes the limits of one search doubtful."""
     doubts: dict[str, list[str]] = {}
-    for limit in limits:
+    if not found.has_one_budget:
+        doubts["launches of the search had different memory limits: their limits are not comparable"] = []
+    for limit in found.limits:
         if limit.num_invalid:
             text = "launches of the search missed their keep ratio: they count as fitting, and give no rate"
             doubts.setdefault(text, []).append(limit.method)
         if limit.value is not None and limit.status in ("timeout", "crashed"):
             text = f"the limit is where a launch ended as {limit.status}, which need not be for want of memory"
             doubts.setdefault(text, []).append(limit.method)
-    return [Footnote(text, tuple(methods), (cell_id,)) for text, methods in doubts.items()]
+    return [Footnote(text, tuple(methods), (found.cell.cell_id,)) for text, methods in doubts.items()]
 
 
 def _limit(method: str, records: Sequence[Record]) -> MethodLimit:

@@ -137,6 +137,7 @@ class LimitCell:
     cell: CellSummary
     limits: tuple[MethodLimit, ...]
     memory_limit_bytes: float | None = None
+    has_one_budget: bool = True  # False: its launches had different limits
 
     @property
     def name(self) -> str:

@@ -104,7 +104,7 @@ def summarise(
         failures=_failures([*compared, *(record for record in searched if is_lost(record))]),
         footnotes=(
             *footnotes(rows_of, [*cells, *(found.cell for found in limits)], num_skipped_lines),
-            *(note for found in limits for note in limit_doubts(found.cell.cell_id, found.limits)),
+            *(note for found in limits for note in limit_doubts(found)),
         ),
         environment=environment,
         varying_environment=varying,
@@ -173,7 +173,8 @@ def _summarise_search(cell_id: str, records: Sequence[Record]) -> LimitCell:
             rows.append(replace(row, values=values, itl_percentiles={}, no_verdict=""))
     workload = {**point.workload, trial.name: None}  # every method has its own
     cell = _cell(cell_id, point.model_copy(update={"workload": workload}), rows)
-    return LimitCell(trial.axis, cell, limits, memory_limit_bytes(records[0]))
+    budgets = {memory_limit_bytes(record) for record in records}
+    return LimitCell(trial.axis, cell, limits, memory_limit_bytes(records[0]), has_one_budget=len(budgets) == 1)
 
 
 def _with_baseline_failures(rows: Sequence[MethodRow]) -> tuple[MethodRow, ...]:

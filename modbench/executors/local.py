@@ -26,6 +26,7 @@ from modbench.process_tree import kill_group, rss_bytes_of
 FORK_SERVER, SPAWN_SERVER = ("modbench.worker", "serve"), ("modbench.launch_server",)
 SERVER_START_TIMEOUT_S = 300.0
 SERVER_END_TIMEOUT_S = 60.0
+KILL_TIMEOUT_S = 90.0  # the server itself gives up on a tree after 60 s
 
 
 class LocalExecutor:
@@ -73,7 +74,10 @@ class LocalExecutor:
         Path(job.progress_path).unlink(missing_ok=True)
         if self._server is None:
             self._server = _Server(self._module, self._log)
-        return collect(job, self._server.run(job, timeout_s), timeout_s)
+        end = self._server.run(job, timeout_s)
+        if self._server.is_stuck:
+            self.renew()
+        return collect(job, end, timeout_s)
 
 
 class _Server:
@@ -89,6 +93,7 @@ class _Server:
             env=_environment(),
         )
         self._pending = b""
+        self.is_stuck = False
         is_ready = False
         try:
             is_ready = self._read_line(SERVER_START_TIMEOUT_S) == "ready"
@@ -112,7 +117,13 @@ class _Server:
         if line is None:
             last_rss_bytes = rss_bytes_of(pid)
             kill_group(pid)
-            _, peak_rss_bytes = self._expect("exit", 2)  # when the rest of its tree has ended too
+            line = self._read_line(KILL_TIMEOUT_S)  # it comes when the rest of its tree has ended too
+            if (
+                line is None
+            ):  # not even the kernel ends it, such as in a driver's call: left behind, and this server with it
+                self.is_stuck = True
+                return ChildEnd(None, last_rss_bytes, None)
+            _, peak_rss_bytes = _numbers(line, "exit", 2)
             return ChildEnd(None, last_rss_bytes, peak_rss_bytes)
         exit_code, peak_rss_bytes = _numbers(line, "exit", 2)
         kills = oom_kill_count()

@@ -54,7 +54,7 @@ def collect(job: Job, end: ChildEnd, timeout_s: float) -> JobResult:
         result, problem = _read_result(path, job)
         path.unlink(missing_ok=True)
         if result is not None:
-            return result
+            return _with_doubt(result, job, end)
     phase, noted_rss_bytes = _last_progress(Path(job.progress_path))
     status: Status = "crashed"
     error = f"{problem} in phase {phase}"
@@ -66,6 +66,15 @@ def collect(job: Job, end: ChildEnd, timeout_s: float) -> JobResult:
     peaks = [value for value in (last_rss_bytes, end.peak_rss_bytes) if value is not None]  # the kernel's counters lag
     memory = {"last_rss_bytes": last_rss_bytes, "peak_rss_bytes": max(peaks, default=None)}
     return JobResult(record=failed_record(job, status, phase, error, memory))
+
+
+def _with_doubt(result: JobResult, job: Job, end: ChildEnd) -> JobResult:
+    """A launch hands its record over as soon as it is measured; if it then ends badly, what it would have added is missing."""
+    if result.record is not None and end.exit_code != 0:
+        phase, _ = _last_progress(Path(job.progress_path))
+        how = "at its time limit" if end.exit_code is None else f"with exit code {end.exit_code}"
+        result.record.flags.append(f"measured in full; its process then ended {how} in phase {phase}")
+    return result
 
 
 def _read_result(path: Path, job: Job) -> tuple[JobResult | None, str | None]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from modbench.host import fingerprint, host_facts
+from modbench.profiling.gpu_watch import open_torch_device
+from modbench.profiling.nvml import NvmlDevice
 
 LIBRARIES = ("torch", "transformers", "numpy", "flash-attn", "triton", "nvidia-ml-py")
 
@@ -26,7 +28,7 @@ def library_versions() -> dict[str, str | None]:
 
 
 def gpu_facts(device: torch.device) -> dict[str, Any]:
-    """Name, memory, compute capability and CUDA version of a CUDA device; empty on a CPU."""
+    """What a CUDA device is, and what its driver lets it do: power limit, ECC, MIG; empty on a CPU."""
     if device.type != "cuda":
         return {}
     properties = torch.cuda.get_device_properties(device)
@@ -35,7 +37,17 @@ def gpu_facts(device: torch.device) -> dict[str, Any]:
         "gpu_memory_bytes": properties.total_memory,
         "gpu_capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda,
+        **_driver_facts(device),
     }
+
+
+def _driver_facts(device: torch.device) -> dict[str, Any]:
+    opened = open_torch_device(device)
+    if not isinstance(opened, NvmlDevice):
+        return {}
+    facts = opened.facts()
+    opened.close()
+    return {key: facts[key] for key in ("driver_version", "power_limit_w", "is_ecc_enabled", "is_mig_enabled")}
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

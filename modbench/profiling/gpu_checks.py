@@ -83,7 +83,8 @@ def mode_check(is_ecc: bool | None, is_mig: bool | None, is_persistent: bool | N
     words = {None: "not told", True: "on", False: "off"}
     finding = f"ECC {words[is_ecc]}, MIG {words[is_mig]}, persistence {words[is_persistent]}"
     if is_mig:
-        return _check("gpu_modes", "warn", f"{finding}: neighbours share power and clocks", "sudo nvidia-smi -mig 0")
+        fix = "a whole GPU; where nobody else uses this one, sudo nvidia-smi -mig 0 (it ends every instance)"
+        return _check("gpu_modes", "warn", f"{finding}: neighbours share power and clocks", fix)
     if is_persistent is False:
         return _check("gpu_modes", "warn", f"{finding}: first uses wake the driver", "sudo nvidia-smi -pm 1")
     return _check("gpu_modes", "ok", finding)

@@ -12,12 +12,20 @@ from typing import Any, Self
 
 import torch
 
-from modbench.profiling.nvml import CounterReading, NvmlAbsent, NvmlDevice, open_device, pynvml
-from modbench.profiling.nvml_energy import Energy, UpdateInterval, calibrate_update_interval, energy_between
+from modbench.profiling.nvml import NvmlAbsent, NvmlDevice, open_device, pynvml
+from modbench.profiling.nvml_energy import (
+    MIN_UPDATES,
+    Energy,
+    UpdateInterval,
+    calibrate_update_interval,
+    energy_between,
+)
 from modbench.profiling.nvml_sampler import NvmlSampler
-from modbench.profiling.nvml_summary import NvmlSummary
+from modbench.profiling.nvml_summary import NvmlSummary, PhaseSummary
 
 NOT_CALIBRATED = "not calibrated"
+IDLE_UPDATES = MIN_UPDATES + 2
+MAX_WINDOW_RATIO = 1.03  # of the energy's window to the time on the clocks
 
 
 def open_torch_device(
@@ -51,6 +59,10 @@ def calibrate(
         return {"absent": opened.reason}
     start = opened.read_energy()
     update = calibrate_update_interval(opened, clock=clock, sleep=sleep)
+    if (
+        update.interval_s is not None
+    ):  # the intervals that were seen may be a little short of the window that energy needs
+        sleep(max(0.0, start.time_s + IDLE_UPDATES * update.interval_s - clock()))
     idle = energy_between(start, opened.read_energy(), update)
     opened.read()
     found = {
@@ -58,6 +70,7 @@ def calibrate(
         "energy_update_interval_s": update.interval_s,
         "energy_unknown": update.reason,
         "idle_power_w": idle.mean_power_w,
+        "idle_power_unknown": idle.reason,
         "unsupported": dict(opened.unsupported),
         "doubts": list(opened.doubts),
     }
@@ -80,16 +93,15 @@ class GpuWatch:
         interval_s = found.get("energy_update_interval_s")
         self._update = UpdateInterval(interval_s, reason=found.get("energy_unknown") or NOT_CALIBRATED)
         self._idle_power_w: float | None = found.get("idle_power_w")
+        self._idle_unknown: str | None = found.get("idle_power_unknown")
         opened = open_torch_device(device, nvml, clock)
         self._absent = opened.reason if isinstance(opened, NvmlAbsent) else None
         self._device = opened if isinstance(opened, NvmlDevice) else None
         self._sampler = None if self._device is None else NvmlSampler(self._device)
-        self._start: CounterReading | None = None
         self._energy = Energy(0.0, reason=self._absent)
 
     def __enter__(self) -> Self:
-        if self._sampler is not None and self._device is not None:
-            self._start = self._device.read_energy()
+        if self._sampler is not None:
             self._sampler.__enter__()
         return self
 
@@ -102,15 +114,24 @@ class GpuWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sampler is None or self._device is None or self._start is None:
+        if self._sampler is None or self._device is None:
             return
-        end = self._device.read_energy()
         self._sampler.__exit__(kind, error, trace)
-        self._energy = energy_between(self._start, end, self._update, self._idle_power_w)
+        self._energy = self._energy_of(self._sampler.summary().overall)
         self._device.close()
 
-    def metrics(self, num_samples: int) -> dict[str, float | int | None]:
-        """For the record, once the context is left; {} where nothing was watched. Energy is of a sample: prefill and decode."""
+    def _energy_of(self, overall: PhaseSummary) -> Energy:
+        """From the first reading to the last one, the sampler's own."""
+        assert self._device is not None, "there is a sampler"
+        if self._device.died is not None or overall.first is None or overall.last is None:
+            return Energy(0.0, reason=self._device.died or "the driver gave no reading")
+        return energy_between(overall.first, overall.last, self._update, self._idle_power_w)
+
+    def metrics(self, num_samples: int, timed_s: float) -> dict[str, float | int | None]:
+        """For the record, once the context is left; {} where nothing was watched.
+
+        Energy is of a sample, prefill and decode, from a window over all of them; `timed_s` is what of it was on the clocks.
+        """
         if self._sampler is None:
             return {}
         summary = self._sampler.summary()
@@ -124,17 +145,21 @@ class GpuWatch:
             "energy_j": _per_sample(self._energy.total_j, num_samples),
             "energy_above_idle_j": _per_sample(self._energy.above_idle_j, num_samples),
             "mean_power_w": self._energy.mean_power_w,
+            "energy_window_ratio": None if self._energy.total_j is None else self._energy.duration_s / timed_s,
             **_means(summary),
             "num_gpu_readings": summary.overall.num_readings,
             "sampling_time_ratio": summary.overhead_ratio,
             "sampling_cpu_ratio": summary.overhead_cpu_ratio,
         }
 
-    def flags(self) -> list[str]:
+    def flags(self, timed_s: float) -> list[str]:
         """Doubts in words; an absent driver is one on a GPU."""
         if self._absent is not None:
             return [f"the GPU was not watched: {self._absent}"]
-        return [] if self._sampler is None else self._sampler.summary().flags()
+        flags = [] if self._sampler is None else self._sampler.summary().flags()
+        if self._energy.total_j is not None and self._energy.duration_s > MAX_WINDOW_RATIO * timed_s:
+            flags.append("energy and mean power include pauses between the samples: more than 3 % of their window")
+        return flags
 
     def facts(self) -> dict[str, Any]:
         """What could not be known, and why; {} where nothing was watched."""
@@ -143,6 +168,8 @@ class GpuWatch:
         unknown = dict(self._sampler.summary().unknown)
         if self._energy.reason is not None:
             unknown["energy_j"] = self._energy.reason
+        if self._idle_power_w is None:
+            unknown["energy_above_idle_j"] = f"idle power is unknown: {self._idle_unknown or NOT_CALIBRATED}"
         return {"unknown": unknown}
 
 

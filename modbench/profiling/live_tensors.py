@@ -90,9 +90,10 @@ class LiveTensorPeak:
     @classmethod
     def _hand_out_events(cls) -> None:
         """End the stretch between two borders of regions: every open region counts its events."""
-        assert cls._recorder is not None, "a region is open"
+        assert cls._recorder is not None and cls._recorder.profiler is not None, "a region is open"
         cls._recorder.stop()
         events = list(allocator_events(cls._recorder))
+        cls._recorder.profiler.kineto_results = None  # else its events stay in memory as long as the process
         cls._recorder = None
         for region in cls._open:
             region.count(events)

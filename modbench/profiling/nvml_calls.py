@@ -53,6 +53,9 @@ class DriverCalls:
         except self.nvml.NVMLError as error:
             self._note(call, type(error).__name__.removeprefix("NVMLError_"), str(error))
             return None
+        except getattr(self.nvml, "NVMLLibraryMismatchError", self.nvml.NVMLError) as error:  # no NVMLError
+            self.unsupported[call] = str(error) or "the driver is too old for this call"
+            return None
         self._answered.add(call)
         return value
 

@@ -74,12 +74,12 @@ def locate(
     if uuid:
         names = (uuid, f"GPU-{uuid}", f"MIG-{uuid}")
         for gpu in gpus:
-            if gpu.uuid in names:
+            if gpu.uuid in names and not (gpu.is_mig_enabled and len(gpu.instances) != 1):
                 return _located(gpu, None)
             for instance in gpu.instances:
                 if instance.uuid in names:
                     return _located(gpu, instance)
-        doubts = (f"CUDA's UUID {uuid} is unknown to NVML; the device was found by counting",)
+        doubts = (f"CUDA's UUID {uuid} names no single device of NVML's; the device was found by counting",)
     found = _count(gpus, cuda_index, visible, device_order)
     return found if isinstance(found, NvmlAbsent) else Located(found.handle, found.gpu, doubts + found.doubts)
 

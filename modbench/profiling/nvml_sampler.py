@@ -35,24 +35,27 @@ class NvmlSampler:
         self._end_s: float | None = None
         self._inside_s = self._inside_cpu_s = 0.0
         self._max_reading_s: float | None = None
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._condition = threading.Condition()
+        self._num_wanted = self._num_taken = 0
+        self._latest: Reading | None = None
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="nvml-sampler", daemon=True)
 
     def __enter__(self) -> Self:
         self._start_s = self._clock()
-        self.take_reading()
         self._thread.start()
+        self.take_reading()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.take_reading()
         self._stop.set()
+        self._wake.set()
         self._thread.join(self._stop_timeout_s)
         if self._thread.is_alive():
-            self._device.give_up(f"a reading did not end within {self._stop_timeout_s:g} s")
-        self.take_reading()
+            self._give_up()
         self._end_s = self._clock()
 
     def mark(self, name: str | None) -> None:
@@ -63,14 +66,30 @@ class NvmlSampler:
         self._phase = name
 
     def take_reading(self) -> Reading | None:
-        """One reading now, in the calling thread; None once the driver stopped answering. A reading cut short does not count."""
-        if self._device.died is not None:
-            return None
+        """One reading now; None once the driver stopped answering, or does not within `stop_timeout_s`.
+
+        The sampler's thread reads, so that a driver that hangs holds up the caller no longer than that, and only once.
+        """
+        with self._condition:
+            if self._device.died is not None:
+                return None
+            self._num_wanted += 1
+            wanted = self._num_wanted
+            self._wake.set()
+            if not self._condition.wait_for(lambda: self._num_taken >= wanted, self._stop_timeout_s):
+                self._give_up()
+            return None if self._device.died is not None else self._latest
+
+    def _give_up(self) -> None:
+        self._device.give_up(f"a reading did not end within {self._stop_timeout_s:g} s")
+
+    def _read(self) -> Reading | None:
+        """One reading in this thread; one cut short does not count."""
         phase = self._phase
         start_s, start_cpu_s = self._clock(), self._cpu_clock()
         reading = self._device.read()
         cpu_s, wall_s = self._cpu_clock() - start_cpu_s, self._clock() - start_s
-        with self._lock:
+        with self._condition:
             if self._device.died is not None:
                 return None
             self._inside_s += wall_s
@@ -83,7 +102,7 @@ class NvmlSampler:
 
     def summary(self) -> NvmlSummary:
         """What was seen so far; of all once the context is left."""
-        with self._lock:
+        with self._condition:
             wall_s = (self._clock() if self._end_s is None else self._end_s) - self._start_s
             overall = self._overall.summary()
             unknown = {**self._device.interrupted, **self._device.unsupported}
@@ -102,5 +121,14 @@ class NvmlSampler:
             )
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval_s) and self._device.died is None:
-            self.take_reading()
+        while self._device.died is None:
+            self._wake.wait(self._interval_s)
+            with self._condition:
+                self._wake.clear()
+                wanted = self._num_wanted
+            if self._stop.is_set():
+                return
+            reading = self._read()
+            with self._condition:
+                self._num_taken, self._latest = wanted, reading
+                self._condition.notify_all()

@@ -2,7 +2,7 @@
 
 In: a subject and token ids. Out: `Sample`s in seconds. The clock of a sample starts when the prompt is submitted; TTFT stops when
 the first token is on the host, every gap when the next token is. On CUDA reading a token back synchronises the device, and events
-on its stream time what the device itself needed.
+on its stream time the span from its first to its last work, gaps included.
 
 Shapes: B batch, T tokens.
 """
@@ -32,7 +32,7 @@ class RegionTimes:
     Attributes:
         wall_s: host time.
         cpu_s: CPU time of the calling thread.
-        device_s: between CUDA events before the first and after the last kernel; None on a CPU.
+        device_s: between CUDA events before the first and after the last kernel, idle gaps included; None on a CPU.
         num_involuntary_switches: how often the calling thread lost its core (of the process where the kernel counts no threads).
     """
 

@@ -19,9 +19,11 @@ def allocator_peaks(device: torch.device) -> dict[str, int]:
     }
 
 
-def allocated_bytes(device: torch.device) -> int | None:
-    """What live tensors hold now; None on a CPU, whose allocator keeps no count."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
+def requested_bytes(device: torch.device) -> int | None:
+    """What live tensors asked for, before the allocator rounds and splits blocks; None on a CPU, whose allocator keeps no count."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.memory_stats(device)["requested_bytes.all.current"]
 
 
 def allocator_state(device: torch.device) -> dict[str, int | None]:

@@ -18,6 +18,7 @@ from modbench.scenario.source import is_irregular
 from modbench.scenario.wording import show
 
 Config = Mapping[str, Any]
+MIN_WINDOW = 2  # a query sees itself and one token more
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
@@ -266,6 +267,8 @@ class _Reader:
         window, types = self.optional(("sliding_window",), MAX_POSITIONS), self.config.get("layer_types")
         if window is None or self.config.get("use_sliding_window") is False:
             return [None] * self.num_layers
+        if window < MIN_WINDOW:
+            raise ScenarioError(f"{self.where}: sliding_window: got {window}; expected at least {MIN_WINDOW}, or none")
         if isinstance(types, list) and len(types) != self.num_layers:
             raise ScenarioError(
                 f"{self.where}: got {len(types)} layer_types; expected one for each of the {self.num_layers} layers"

@@ -172,3 +172,27 @@ def holds(point: dict, options: dict, device: str) -> HfSubject:
     if point["workload"]["context"] * point["workload"]["batch"] > options["tokens"]:
         raise torch.OutOfMemoryError("out of memory: the prompt is longer than this subject holds")
     return sound(point, options, device)
+
+
+class DiesWhenCounted(HfSubject):
+    """Fails in the sample that comes after the timed ones: those are `samples` and one warm-up."""
+
+    num_samples = 3
+
+    def prefill(self, input_ids, attention_mask=None, all_logits=False):
+        if self.num_samples == 0:
+            self.fail()
+        self.num_samples -= 1
+        return super().prefill(input_ids, attention_mask, all_logits)
+
+
+def dies_when_counted(point: dict, options: dict, device: str) -> DiesWhenCounted:
+    subject = DiesWhenCounted(build_model(PointWork.model_validate(point), torch.device(device)))
+
+    def fail() -> None:
+        if "signal" in options:
+            os.kill(os.getpid(), getattr(signal, options["signal"]))
+        raise RuntimeError("the profiler has no memory left")
+
+    subject.fail = fail
+    return subject

@@ -159,3 +159,14 @@ def test_a_search_beside_measured_cells_leaves_them_as_they_are():
     assert mixed.cells == alone.cells
     assert len(mixed.limits) == 1
     assert mixed.cell("search").workload["context"] is None
+
+
+def test_launches_under_different_limits_are_a_doubt_about_all_of_them():
+    limited = [
+        record.model_copy(update={"environment": {"memory_limit_bytes": size}})
+        for size, record in zip((2**30, 2**30, 2**31, 2**31), searched("dense", 1000, 1020), strict=False)
+    ]
+    texts = [note.text for note in summarise(limited).footnotes]
+    assert "launches of the search had different memory limits: their limits are not comparable" in texts
+    same = [record.model_copy(update={"environment": {"memory_limit_bytes": 2**30}}) for record in limited]
+    assert not [note for note in summarise(same).footnotes if "memory limits" in note.text]

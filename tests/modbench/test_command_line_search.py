@@ -85,3 +85,11 @@ def test_validate_says_what_is_searched(tmp_path):
     folder = write_scenario(tmp_path, SCENARIO)
     done = modbench("validate", "s.yaml", folder=folder)
     assert done.stdout == "s.yaml: valid: search for the longest context, 1 point x 2 methods\n"
+
+
+def test_a_search_cannot_be_traced(tmp_path):
+    folder = write_scenario(tmp_path, SCENARIO)
+    done = modbench("run", "s.yaml", "--trace", "--allow-entry", folder=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("--trace: got a scenario with a search; expected sizes")
+    assert not (folder / "reports").exists()

@@ -59,3 +59,8 @@ def test_a_scenario_for_a_gpu_does_not_take_the_ceilings_of_the_cpu():
 def test_nothing_measured_says_how_to_measure_and_what_can_be_named():
     with pytest.raises(UnsupportedError, match=r"run `modbench doctor --remeasure`, or name a device: a100-40, "):
         measured_device("float16")
+
+
+def test_a_name_that_is_begun_is_completed():
+    with pytest.raises(UnsupportedError, match=r"did you mean h100-sxm or h100-pcie\?"):
+        named_device("h100", "bfloat16")

@@ -184,3 +184,23 @@ def test_nothing_survives_the_death_of_the_parent(tmp_path):
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"), LocalExecutor("fork", tmp_path / "absent" / "log"):
         pytest.fail("opened")
+
+
+def test_a_child_that_cannot_be_killed_is_a_timeout_row_and_the_next_job_gets_a_new_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "KILL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(local, "SERVER_END_TIMEOUT_S", 0.2)
+    with LocalExecutor("fork", tmp_path / "worker.log") as executor:
+        sound, executor._module = executor._module, ("tests.modbench.stuck_server",)
+        record = executor.run(make_job(tmp_path, "dense"), 0.2).record
+        assert (record.status, record.metrics["last_rss_bytes"] > 0) == ("timeout", True)
+        executor._module = sound
+        assert executor.run(make_job(tmp_path, "dense"), LIMIT_S).record.status == "ok"
+
+
+def test_what_was_measured_is_kept_when_the_process_then_ends_badly(tmp_path, monkeypatch):
+    job = entry_job(tmp_path, "dies_when_counted", signal="SIGKILL").model_copy(update={"counts_live_tensors": True})
+    with LocalExecutor("fork", tmp_path / "worker.log") as executor:
+        record = executor.run(job, LIMIT_S).record
+    assert (record.status, len(record.samples.ttft_s)) == ("ok", 2)
+    assert record.flags[-1] == "measured in full; its process then ended with exit code -9 in phase live tensors"
+    assert "peak_live_bytes" not in record.metrics

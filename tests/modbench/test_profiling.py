@@ -160,12 +160,12 @@ def test_peaks_are_unknown_not_zero_without_a_status_file(monkeypatch, tmp_path)
 def test_allocator_counts_are_those_of_a_cuda_device_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"requested_bytes.all.current": 2})
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     cuda, cpu = torch.device("cuda:1"), torch.device("cpu")
     assert torch_memory.allocator_peaks(cuda) == {"allocated_bytes": 3, "reserved_bytes": 5}
-    assert torch_memory.allocated_bytes(cuda) == 2
-    assert (torch_memory.allocator_peaks(cpu), torch_memory.allocated_bytes(cpu)) == ({}, None)
+    assert torch_memory.requested_bytes(cuda) == 2
+    assert (torch_memory.allocator_peaks(cpu), torch_memory.requested_bytes(cpu)) == ({}, None)
     peaks = PhasePeaks(cuda)
     for phase in ("prefill", "decode", ""):
         peaks.enter(phase)

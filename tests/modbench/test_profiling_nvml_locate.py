@@ -146,7 +146,7 @@ def test_the_uuid_that_cuda_tells_wins_over_counting(uuid):
 def test_a_uuid_unknown_to_nvml_falls_back_to_counting_with_a_doubt():
     found = open_device(0, SECOND, three_gpus(), uuid="f00d")
     assert uuid_of(found) == SECOND
-    assert found.doubts == ("CUDA's UUID f00d is unknown to NVML; the device was found by counting",)
+    assert found.doubts == ("CUDA's UUID f00d names no single device of NVML's; the device was found by counting",)
 
 
 def test_a_gpu_that_cannot_be_opened_keeps_its_place():
@@ -184,3 +184,10 @@ def test_a_split_gpu_stands_for_its_only_instance_and_never_for_one_of_several()
 def test_a_number_means_nothing_where_one_of_several_gpus_is_split():
     gpus = [FakeGpu(SECOND), split_gpu()]
     assert "some in MIG mode" in reason_of(open_device(0, "0", FakeNvml(gpus), device_order="PCI_BUS_ID"))
+
+
+def test_an_instance_is_found_by_its_id_where_cuda_tells_the_uuid_of_the_whole_gpu():
+    nvml = FakeNvml([split_gpu()])
+    found = open_device(0, "MIG-22222222-2222", nvml, uuid=FIRST)
+    assert uuid_of(found) == "MIG-22222222-2222"
+    assert any("found by counting" in doubt for doubt in found.doubts)

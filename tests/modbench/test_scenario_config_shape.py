@@ -192,3 +192,9 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, kind: str) -> None
     with pytest.raises(ScenarioError, match=r"config\.json") as caught:
         shape_of_file(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_window_that_sees_nothing_before_itself_is_refused() -> None:
+    config = json.loads(AutoConfig.for_model("starcoder2").to_json_string(use_diff=False)) | {"sliding_window": 1}
+    with pytest.raises(ScenarioError, match="sliding_window: got 1; expected at least 2, or none"):
+        shape_of_config(config)

@@ -274,3 +274,20 @@ def test_every_launch_at_a_limit_has_a_new_server(tmp_path):
     executor = Memory({"dense": 1500, "threshold": 2600})
     run(tmp_path, executor)
     assert executor.servers == 4
+
+
+def test_a_resumed_search_goes_on_in_the_memory_that_it_began_with(tmp_path):
+    limits = {"dense": 700, "threshold": 900}  # dense: 512 fits, 1,024 and 768 do not, then 640 is tried
+    first = make_runner(tmp_path, Memory(limits, {("dense", 640, "trial"): "interrupt"}))
+    first.free_memory_bytes = 48 * 2**20
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    resumed = make_runner(tmp_path, Memory(limits), is_resumed=True)
+    resumed.free_memory_bytes = 96 * 2**20
+    resumed.run()
+    launches = [job for job in resumed.executor.jobs if job.kind == "launch"]
+    assert {job.memory_limit_bytes for job in launches} == {48 * 2**20}
+    poorer = make_runner(tmp_path, Memory(limits), is_resumed=True)
+    poorer.free_memory_bytes = 24 * 2**20
+    with pytest.raises(OutputError, match=r"began with 48.0 MiB of memory and finds 24.0 MiB now"):
+        poorer.run()

@@ -68,6 +68,21 @@ def test_live_tensors_are_counted_exactly_beside_the_weights_and_only_where_aske
     assert "peak_live_bytes" not in dense
 
 
+def test_tensors_that_cannot_be_counted_are_a_doubt_about_a_launch_that_counts(tmp_path):
+    record = worker.do_job(counting(entry_job(tmp_path, "dies_when_counted"))).record
+    assert (record.status, len(record.samples.ttft_s)) == ("ok", 2)
+    assert record.flags[-1] == "live tensors were not counted: RuntimeError: the profiler has no memory left"
+
+
+@pytest.mark.parametrize(("samples", "warmup"), [(1, 0), (1, 2), (1, "auto"), (2, 2)])
+def test_keep_ratios_are_those_of_the_last_sample_alone(tmp_path, samples, warmup):
+    job = make_job(tmp_path, "threshold")
+    spec = job.spec.model_copy(update={"measure": {"samples": samples, "warmup": warmup}})
+    keep = worker.do_job(job.model_copy(update={"spec": spec})).record.keep_ratio
+    once = worker.do_job(job).record.keep_ratio
+    assert keep == once, "however many samples came before"
+
+
 def test_every_clock_has_a_value_per_sample(tmp_path):
     samples = worker.do_job(make_job(tmp_path, "dense")).record.samples
     assert [len(samples.prefill_cpu_s), len(samples.decode_cpu_s), len(samples.num_involuntary_switches)] == [2, 2, 2]
@@ -238,3 +253,17 @@ def test_a_failure_on_a_device_keeps_what_its_allocator_held(tmp_path, monkeypat
 def test_a_device_that_never_started_holds_nothing(monkeypatch):
     FakeCuda(monkeypatch, is_initialized=False)
     assert set(worker.last_memory("cuda")) == {"last_rss_bytes", "peak_rss_bytes"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
+        "could not create a primitive descriptor for a matmul primitive",
+        "can't start new thread",
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_libraries_that_run_out_of_memory_in_their_own_words_are_oom(text):
+    assert worker._status_of(RuntimeError(text)) == "oom"
+    assert worker._status_of(RuntimeError("shape mismatch")) == "failed"
