@@ -6,7 +6,8 @@ from modbench.units import format_percent
 
 GPU_WORDS = (
     "Device time: between CUDA events, idle gaps included, decode per step. "
-    "Energy: of one prefill and its decode, from the driver's counter over all samples; above idle, less what an idle device takes. "
+    "Energy: of one prefill and its decode, from the driver's counter over all samples; "
+    "above idle, less what the idle device takes. "
     "Device used: all processes, By process: this launch, both as sampled."
 )
 
