@@ -27,15 +27,17 @@ from reference_impl import ModConfig, convert
 
 PRESET = "bench-8x512"
 PROMPT_TOKENS = 256
-NUM_PAIRS = 20
-BLOCK_S = 0.4  # several readings of a GPU
+NUM_PAIRS = {"cuda": 20, "cpu": 1000}
+BLOCK_S = {"cuda": 0.4, "cpu": 0.0}  # several readings of a GPU; on a CPU nothing runs in the background: single steps
 
 
 @torch.inference_mode()
 def measure_own_cost(
-    device: torch.device, num_pairs: int = NUM_PAIRS, block_s: float = BLOCK_S, nvml: Any = pynvml
+    device: torch.device, num_pairs: int | None = None, block_s: float | None = None, nvml: Any = pynvml
 ) -> OwnCost:
-    """Decode a small routed model with and without the profiler, in the order A B B A."""
+    """Decode a small routed model with and without the profiler, in the order A B B A; pairs and blocks are the device's."""
+    num_pairs = NUM_PAIRS[device.type] if num_pairs is None else num_pairs
+    block_s = BLOCK_S[device.type] if block_s is None else block_s
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(hf_config(PRESETS[PRESET])).eval()
