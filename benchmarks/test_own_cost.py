@@ -47,6 +47,11 @@ def test_validate_starts(benchmark):
     benchmark.pedantic(run_program, args=("validate", "scenarios/quickstart.yaml"), rounds=10, warmup_rounds=1)
 
 
+def test_estimate_of_a_70b_model(benchmark):
+    command = ("estimate", "llama3.1-70b", "--device", "h200")
+    benchmark.pedantic(run_program, args=command, rounds=10, warmup_rounds=1)
+
+
 def test_analysis_and_report_of_1000_records(benchmark, thousand_records, tmp_path):
     def analyse_and_report() -> None:
         file = load_records(thousand_records)
