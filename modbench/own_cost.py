@@ -78,7 +78,9 @@ def known_own_cost(
     """As it was measured on this machine before, or, where `is_remeasured`, measured now and kept; None where neither."""
     key = [environment["machine"]["fingerprint"], environment["versions"]["torch"], str(device), threads]
     if is_remeasured:
-        machine_cache.store("own_cost", key, measure_own_cost(device).model_dump(mode="json"))
+        cost = measure_own_cost(device)
+        machine_cache.store("own_cost", key, cost.model_dump(mode="json"))
+        return cost
     kept = machine_cache.load("own_cost", key)
     return None if kept is None else OwnCost.model_validate(kept)
 

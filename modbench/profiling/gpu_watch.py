@@ -156,7 +156,10 @@ class GpuWatch:
         """Doubts in words; an absent driver is one on a GPU."""
         if self._absent is not None:
             return [f"the GPU was not watched: {self._absent}"]
-        flags = [] if self._sampler is None else self._sampler.summary().flags()
+        if self._sampler is None:
+            return []
+        summary = self._sampler.summary()
+        flags = [*summary.flags(), *(f"GPU readings: {doubt}" for doubt in summary.doubts)]
         if self._energy.total_j is not None and self._energy.duration_s > MAX_WINDOW_RATIO * timed_s:
             flags.append("energy and mean power include pauses between the samples: more than 3 % of their window")
         return flags

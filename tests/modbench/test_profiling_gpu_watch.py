@@ -73,6 +73,14 @@ def test_energy_of_a_sample_is_the_counters_rise_over_all_of_them():
     assert nvml.num_open == 0
 
 
+def test_doubts_about_whose_readings_they_are_stand_beside_the_launch():
+    clock = ScriptedClock()
+    watch = GpuWatch(CUDA, None, FakeNvml([FakeGpu("GPU-other")], clock), clock)
+    with watch:
+        clock.sleep(1.0)
+    assert "GPU readings: CUDA's UUID" in watch.flags(1.0)[0]
+
+
 def test_a_short_window_has_no_energy_and_says_why():
     clock = ScriptedClock()
     watch = GpuWatch(CUDA, {"energy_update_interval_s": UPDATE_S}, FakeNvml([counting_gpu(300)], clock), clock)
