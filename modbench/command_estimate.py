@@ -104,12 +104,13 @@ def _counts(option: str, text: str, maximum: int) -> tuple[int, ...]:
 
 
 def _estimated(case: Case, target: Target, device_name: str, memory_bytes: int | None) -> EstimatedCase:
+    """The scenario's limit holds where no other memory is given; it counts from what a process holds, so nothing is taken of it."""
     device = _device(device_name, case.dtype, target)
-    budget = Budget(
-        Ceilings(device.copy_bytes_per_s, device.matmul_flops_per_s),
-        device.memory_bytes if memory_bytes is None else memory_bytes,
-        OVERHEAD_BYTES[device.kind],
-    )
+    ceilings = Ceilings(device.copy_bytes_per_s, device.matmul_flops_per_s)
+    if memory_bytes is None and target.memory_limit_bytes is not None:
+        budget = Budget(ceilings, target.memory_limit_bytes, 0.0)
+    else:
+        budget = Budget(ceilings, memory_bytes or device.memory_bytes, OVERHEAD_BYTES[device.kind])
     return EstimatedCase(case, device, budget, estimates(case, budget), limits(case, budget), payoffs(case, budget))
 
 

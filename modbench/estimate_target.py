@@ -50,13 +50,15 @@ class Options:
 class Target:
     """What was asked about, and what a measured device for it should be: its kind and threads, where the scenario says so.
 
-    `not_predicted`: methods whose work only their own code knows.
+    `memory_limit_bytes`: what the scenario gives a launch, beyond what its process holds at the start. `not_predicted`: methods
+    whose work only their own code knows.
     """
 
     name: str
     cases: tuple[Case, ...]
     device_kind: str | None = None
     threads: int | None = None
+    memory_limit_bytes: int | None = None
     not_predicted: tuple[str, ...] = ()
 
 
@@ -119,6 +121,7 @@ def _scenario_target(path: Path, options: Options) -> Target:
         cases=tuple(replace(case, sizes=tuple(dict.fromkeys(sizes))) for case, sizes in cases.items()),
         device_kind=kind,
         threads=measure.threads,
+        memory_limit_bytes=None if measure.memory_limit == "auto" else measure.memory_limit,
         not_predicted=tuple(label for label, item in settings.items() if isinstance(item, EntrySettings)),
     )
 

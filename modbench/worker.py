@@ -48,6 +48,7 @@ OUT_OF_MEMORY_TEXTS = (
     "could not create a primitive",
     "could not create a memory",
     "start new thread",
+    "resource temporarily unavailable",  # of a thread's stack
 )
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -56,7 +56,7 @@ def render_estimate(report: EstimateReport, console: Console) -> None:
     for found in report.cases:
         console.print()
         console.print(Text(case_title(report.target, found.case), style="bold"))
-        for line in (device_line(found), *method_lines(found.case)):
+        for line in (device_line(found), *method_lines(found)):
             console.print(Text(line))
         print_table(size_table(found), console)
         print_table(limit_table(found), console)
@@ -90,19 +90,23 @@ def device_line(found: EstimatedCase) -> str:
     """The device, and which ceilings the prediction is from."""
     device = found.device
     detail = f" ({one_line(device.detail)})" if device.detail else ""
+    overhead_bytes = found.budget.overhead_bytes
+    taken = f"of which {format_bytes(overhead_bytes)} is taken before the first tensor"
+    taken = taken if overhead_bytes else "the scenario's limit"
     return (
         f"From {device.source} of {one_line(device.name)}{detail}: {device.copy_bytes_per_s / 1e9:,.4g} GB/s, "
-        f"{device.matmul_flops_per_s / 1e12:,.4g} TFLOP/s; memory {format_bytes(found.budget.memory_bytes)}, "
-        f"of which {format_bytes(found.budget.overhead_bytes)} is taken before the first tensor."
+        f"{device.matmul_flops_per_s / 1e12:,.4g} TFLOP/s; memory {format_bytes(found.budget.memory_bytes)}, {taken}."
     )
 
 
-def method_lines(case: Case) -> list[str]:
+def method_lines(found: EstimatedCase) -> list[str]:
     """What the methods keep, and a warning where the model's positions end."""
+    case = found.case
     texts = [_method_text(method, case.geometry.num_hidden_layers) for method in case.methods if method.routed_layers]
     lines = ["; ".join(texts) + "."] if texts else []
     positions = case.geometry.max_position_embeddings
-    if positions is not None and any(context + case.new_tokens > positions for context, _ in case.sizes):
+    contexts = [*(context for context, _ in case.sizes), *(limit.context for limit in found.limits)]
+    if positions is not None and max(contexts) + case.new_tokens > positions:
         lines.append(f"The model has {format_count(positions)} positions; longer contexts are hypothetical.")
     return lines
 

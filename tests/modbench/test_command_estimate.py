@@ -126,6 +126,21 @@ def test_a_scenario_is_a_case_per_model_with_its_own_methods_and_sizes(tmp_path)
         assert (case["dtype"], case["new_tokens"]) == ("float32", 17)
 
 
+def test_the_scenarios_memory_limit_is_the_budget_where_no_other_is_given(tmp_path):
+    (tmp_path / "s.yaml").write_text(SCENARIO)
+    limited = ("--device", "l4", "--set", "methods.free.keep_ratio=0.5", "--set", "measure.memory_limit=64 MiB")
+    assert {case["memory_bytes"] for case in parsed("s.yaml", *limited, folder=tmp_path)["cases"]} == {64 * 2**20}
+    done = run("s.yaml", *limited, folder=tmp_path)
+    assert "memory 64.0 MiB, the scenario's limit." in " ".join(done.stdout.split())
+    given = parsed("s.yaml", *limited, "--memory", "2GiB", folder=tmp_path)
+    assert {case["memory_bytes"] for case in given["cases"]} == {2**31}
+
+
+def test_a_longest_context_beyond_the_models_positions_is_hypothetical(tmp_path):
+    short = ("--device", "h200", "--context", "1024", "--batch", "1")
+    assert "The model has 4,096 positions" in run("llama2-7b", *short, folder=tmp_path).stdout
+
+
 def test_options_go_before_the_scenario(tmp_path):
     (tmp_path / "s.yaml").write_text(SCENARIO)
     found = parsed(

@@ -261,6 +261,7 @@ def test_a_device_that_never_started_holds_nothing(monkeypatch):
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
         "could not create a primitive descriptor for a matmul primitive",
         "can't start new thread",
+        "Resource temporarily unavailable",
         "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
     ],
 )
