@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modbench.errors import UnsupportedError
+from modbench.host import host_facts
 from modbench.measured_devices import MeasuredDevice, on_this_host
 from modbench.scenario.wording import near_match, show
 from modbench.units import GIB
@@ -89,17 +90,21 @@ def named_device(name: str, dtype: str) -> Device:
 def measured_device(dtype: str, kind: str | None = None, threads: int | None = None) -> Device:
     """The newest device measured on this machine at this dtype; of the wanted kind, and number of threads where there is one.
 
+    Without a wanted number, or where it was not measured: with no more threads than there are cores.
+
     Raises:
         UnsupportedError: there is none.
     """
     found = [device for device in on_this_host() if device.dtype == dtype and kind in (None, device.kind)]
     if not found:
-        wanted = f"{dtype} on {kind}" if kind else dtype
+        what = f"{dtype} on {kind}" if kind else dtype
         raise UnsupportedError(
-            f"--device {MEASURED}: no ceilings of {wanted} were measured on this machine; run `modbench doctor --remeasure`, "
+            f"--device {MEASURED}: no ceilings of {what} were measured on this machine; run `modbench doctor --remeasure`, "
             f"or name a device: {', '.join(DATA_SHEETS)}"
         )
-    return _as_device(next((device for device in found if device.threads == threads), found[0]))
+    wanted = [device for device in found if device.threads == threads]
+    sensible = [device for device in found if device.threads <= host_facts()["num_cores"]]
+    return _as_device((wanted or sensible or found)[0])
 
 
 def _as_device(measured: MeasuredDevice) -> Device:

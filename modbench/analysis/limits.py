@@ -58,6 +58,12 @@ def limit_values(name: str, limit: MethodLimit) -> Mapping[str, float | None]:
     return {f"{name}_limit": limit.value, f"{name}_limit_ratio": limit.ratio}
 
 
+STOCK_CACHE = (
+    "decodes on the stock cache, which copies itself at each step: rates beside it, and limits, are not due to routing alone "
+    "(dense: {kv_cache: chunked} has the same cache)"
+)
+
+
 def memory_limit_bytes(record: Record) -> float | None:
     """What the launch's memory had to stay within: of a GPU the limit it was given, or else its size; of a CPU the limit."""
     environment = record.environment
@@ -75,6 +81,9 @@ def limit_doubts(found: LimitCell) -> list[Footnote]:
     doubts: dict[str, list[str]] = {}
     if not found.has_one_budget:
         doubts["launches of the search had different memory limits: their limits are not comparable"] = []
+    base = next((row for row in found.cell.rows if row.is_baseline), None)
+    if base is not None and base.settings.get("kv_cache") == "stock" and len(found.cell.rows) > 1:
+        doubts[STOCK_CACHE] = [base.method]
     for limit in found.limits:
         if limit.num_invalid:
             text = "launches of the search missed their keep ratio: they count as fitting, and give no rate"

@@ -3,6 +3,7 @@
 import pytest
 
 from modbench.analysis import evaluate_expectations, fits, size_of, summarise
+from modbench.analysis.limits import STOCK_CACHE
 from modbench.record import KeepRatios, Record, Samples, Trial
 from modbench.scenario import parse_expectation
 from tests.modbench.record_factory import failed, make_record
@@ -170,3 +171,18 @@ def test_launches_under_different_limits_are_a_doubt_about_all_of_them():
     assert "launches of the search had different memory limits: their limits are not comparable" in texts
     same = [record.model_copy(update={"environment": {"memory_limit_bytes": 2**30}}) for record in limited]
     assert not [note for note in summarise(same).footnotes if "memory limits" in note.text]
+
+
+def test_a_baseline_on_the_stock_cache_is_a_doubt_about_the_comparison():
+    def texts(kv_cache: str) -> list[str]:
+        records = searched("dense", 1000, 1020) + searched("threshold", 1700, 1734)
+        for index, record in enumerate(records):
+            if record.method == "dense":
+                settings = {**record.point.settings, "kv_cache": kv_cache}
+                records[index] = record.model_copy(
+                    update={"point": record.point.model_copy(update={"settings": settings})}
+                )
+        return [note.text for note in summarise(records).footnotes]
+
+    assert STOCK_CACHE in texts("stock")
+    assert STOCK_CACHE not in texts("chunked")

@@ -64,3 +64,10 @@ def test_nothing_measured_says_how_to_measure_and_what_can_be_named():
 def test_a_name_that_is_begun_is_completed():
     with pytest.raises(UnsupportedError, match=r"did you mean h100-sxm or h100-pcie\?"):
         named_device("h100", "bfloat16")
+
+
+def test_more_threads_than_cores_are_taken_only_where_they_are_asked_for():
+    remember(threads=1, copy_bytes_per_s=1e10)
+    remember(threads=4096, copy_bytes_per_s=1e9)
+    assert measured_device("float32").copy_bytes_per_s == 1e10
+    assert measured_device("float32", threads=4096).copy_bytes_per_s == 1e9
