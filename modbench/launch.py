@@ -76,19 +76,7 @@ def run_launch(job: Job, on_phase: OnPhase, publish: Callable[[Record], None]) -
         phase="done",
         point=point,
         pair=spec.pair,
-        samples=Samples(
-            ttft_s=[sample.ttft_s for sample in measured.samples],
-            tpot_s=[sample.tpot_s for sample in measured.samples],
-            itl_s=[gap for sample in measured.samples for gap in sample.itl_s],
-            prefill_cpu_s=[sample.prefill.cpu_s for sample in measured.samples],
-            decode_cpu_s=[sample.decode.cpu_s for sample in measured.samples],
-            prefill_device_s=_known(sample.prefill.device_s for sample in measured.samples),
-            decode_device_s=_known(sample.decode.device_s for sample in measured.samples),
-            num_involuntary_switches=[
-                sample.prefill.num_involuntary_switches + sample.decode.num_involuntary_switches
-                for sample in measured.samples
-            ],
-        ),
+        samples=raw_samples(measured.samples),
         metrics={**measured.metrics, "built_rss_bytes": built_rss_bytes},
         keep_ratio=keep_ratio,
         guard=job.guard,
@@ -219,6 +207,22 @@ def keep_ratios(decisions: Sequence[dict[int, Decision]], num_layers: int, remov
             ratios["decode"][layer] = kept_BS.mean().item()
             ratios["decode_any"][layer] = kept_BS.amax(dim=0).mean().item()
     return KeepRatios(**ratios)
+
+
+def raw_samples(samples: Sequence[Sample]) -> Samples:
+    """What every clock showed, as the record keeps it."""
+    return Samples(
+        ttft_s=[sample.ttft_s for sample in samples],
+        tpot_s=[sample.tpot_s for sample in samples],
+        itl_s=[gap for sample in samples for gap in sample.itl_s],
+        prefill_cpu_s=[sample.prefill.cpu_s for sample in samples],
+        decode_cpu_s=[sample.decode.cpu_s for sample in samples],
+        prefill_device_s=_known(sample.prefill.device_s for sample in samples),
+        decode_device_s=_known(sample.decode.device_s for sample in samples),
+        num_involuntary_switches=[
+            sample.prefill.num_involuntary_switches + sample.decode.num_involuntary_switches for sample in samples
+        ],
+    )
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
-SOURCES = ("reference_impl", "modbench/methods", "modbench/guard.py")
+SOURCES = ("reference_impl", "modbench/methods", "modbench/geometry.py", "modbench/guard.py")
 
 
 def _git(*arguments: str) -> str | None:

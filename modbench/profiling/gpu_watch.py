@@ -1,7 +1,7 @@
 """What the NVIDIA driver sees while a launch takes its samples: memory, energy, clocks, throttling, other processes.
 
-In: a torch device, and what `calibrate` found on it. Out: metrics, flags and facts for the record. On a CPU nothing is watched; on
-a GPU whose driver does not answer, the reason is in the facts.
+In: a torch device, and what `calibrate` found on it. Out: metrics, flags and facts for the record. On a CPU nothing is watched; of
+a GPU whose driver cannot be asked, the reason is a flag.
 """
 
 import os
