@@ -16,6 +16,9 @@ from modbench.scenario.problems import Problem, describe
 from modbench.scenario.wording import show, suggestion
 
 SMALLEST = 1  # stands for a searched size where none is given, so that what is checked of a cell holds for the smallest
+COMPARISONS = frozenset(  # of a method with the baseline at the same size
+    f"{phase}_{name}" for phase in ("prefill", "decode") for name in ("speedup", "share_of_ideal", "saving_realised")
+) | {"end_to_end_speedup", "kv_cache_reduction", "peak_memory_reduction"}
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,18 @@ def _problem(path: tuple[str, str], finding: Any) -> Problem:
 
 
 def expectation_problems(expectations: Sequence[Expectation], search: Search | None) -> list[Problem]:
-    """Say which expectations are about a limit that is not searched, or have a condition on the axis that is."""
+    """Say which expectations are about a limit that is not searched, or about what a search does not give."""
     problems = []
     for index, expectation in enumerate(expectations):
         path, axis = ("expect", index), METRICS[expectation.metric].searched_axis
         if axis is not None and (search is None or search.axis != axis):
             text = f"got {show(expectation.text)}: {expectation.metric} is the result of a search; set {axis}: {{search: max}}"
+            problems.append(Problem(path, text))
+        if search is not None and expectation.metric in COMPARISONS:
+            text = (
+                f"got {show(expectation.text)}: in a search every method is at a size of its own, so there is no "
+                f"{expectation.metric}; expected one such as {search.name}_limit_ratio"
+            )
             problems.append(Problem(path, text))
         if search is not None and any(condition.axis == search.axis for condition in expectation.conditions):
             text = (

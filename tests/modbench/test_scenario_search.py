@@ -80,6 +80,14 @@ MISTAKES = {
         "context_limit_ratio", "batch_limit_ratio",
         "batch_limit_ratio is the result of a search; set workload.batch: {search: max}",
     ),
+    "what compares methods at one size": (
+        "context_limit_ratio", "kv_cache_reduction",
+        "there is no kv_cache_reduction; expected one such as context_limit_ratio",
+    ),
+    "a saving at one size": (
+        "context_limit_ratio", "prefill_saving_realised",
+        "there is no prefill_saving_realised; expected one such as context_limit_ratio",
+    ),
     "a condition on what is searched": (
         "workload.new_tokens == 9", "workload.context > 9",
         "workload.context is searched and has no value; expected other conditions",
