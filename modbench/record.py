@@ -21,6 +21,7 @@ RECORDS_FILE = "records.jsonl"
 Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "invalid", "pruned"]
 RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
 ROUTER_FLAGS = (RANDOM_ROUTER, CALIBRATED_ROUTER)  # how a keep ratio came about: these stand in headlines
+SIDE_BY_SIDE = "side_by_side"  # environment key of launches interleaved with another side's: {id, side}
 GuardResult = Literal["passed", "declared", "failed"]
 Role = Literal["trial", "limit"]
 

@@ -1,6 +1,7 @@
 """Records -> summaries, comparisons, verdicts, predictions. Pure: no torch, pandas, matplotlib, files or clock."""
 
 from modbench.analysis.breakdown import Breakdowns, PhaseBreakdown, break_down
+from modbench.analysis.comparison import ComparedSides, Comparison, Difference, Side, gate_exit_code
 from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
 from modbench.analysis.limits import fits, size_of
 from modbench.analysis.pairs import comparisons, exhausted_methods
@@ -20,6 +21,9 @@ from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, m
 __all__ = [
     "Breakdowns",
     "CellSummary",
+    "ComparedSides",
+    "Comparison",
+    "Difference",
     "ExpectationOutcome",
     "Failure",
     "Footnote",
@@ -28,6 +32,7 @@ __all__ = [
     "MethodLimit",
     "MethodRow",
     "PhaseBreakdown",
+    "Side",
     "Summary",
     "Verdict",
     "break_down",
@@ -35,6 +40,7 @@ __all__ = [
     "evaluate_expectations",
     "exhausted_methods",
     "fits",
+    "gate_exit_code",
     "judge",
     "judge_family",
     "margin",

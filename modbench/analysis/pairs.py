@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modbench.analysis.statistics import MIN_SAMPLES, launch_value, log_ratios
-from modbench.record import Record
+from modbench.record import SIDE_BY_SIDE, Record
 from modbench.scenario import BASELINE
 
 LatencyMetric = Literal["ttft_s", "tpot_s", "end_to_end_s"]
@@ -59,7 +59,8 @@ def split_quads(records: Sequence[Record]) -> dict[tuple[str, int, int], list[Re
     halves: dict[tuple[str, int, int], list[Record]] = {}
     for (run_id, quad, _, _), members in launches.items():
         for index, record in enumerate(sorted(members, key=lambda member: member.pair.position)):
-            is_second = index > 0 if len(members) > 1 else record.pair.position >= num_methods
+            num_first = 2 if SIDE_BY_SIDE in record.environment else num_methods
+            is_second = index > 0 if len(members) > 1 else record.pair.position >= num_first
             halves.setdefault((run_id, quad, int(is_second)), []).append(record)
     return halves
 

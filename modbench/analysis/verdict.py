@@ -21,13 +21,15 @@ HELD_BACK = "one of several comparisons: more pairs are needed"
 
 
 class Verdict(StrEnum):
-    """What can be said at a look."""
+    """What can be said of a comparison: six verdicts, and `undecided` where another look is still to come."""
 
     SLOWER = "slower"
     FASTER = "faster"
     SAME = "same"
     UNDECIDED = "undecided"
     INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not comparable"  # the two sides did not do the same work
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -93,26 +95,24 @@ def judge(
 
 
 def judge_family(
-    family: Iterable[Sequence[float]], delta: float, is_last_look: Iterable[bool] | None = None
+    family: Iterable[Sequence[float]], delta: float | Sequence[float], is_last_look: Iterable[bool] | None = None
 ) -> list[Judgement]:
     """The verdicts of all comparisons of one command, in the order given, each on the pairs of its look.
 
     With more than one comparison SLOWER and FASTER also need the one-sided exact sign test against ±δ to pass Holm's
-    procedure at 1.3 %. Comparisons without any pair are left out of the family.
+    procedure at 1.3 %. Comparisons without any pair are left out of the family. `delta` is one margin for all, or one each.
     """
     comparisons = [pairs_at_look(values) for values in family]
     last_looks = [False] * len(comparisons) if is_last_look is None else list(is_last_look)
-    bound = math.log1p(delta)
+    deltas = [delta] * len(comparisons) if isinstance(delta, int | float) else list(delta)
     p_values = [
-        min(sign_test_p_value(values, bound), sign_test_p_value([-value for value in values], bound))
-        for values in comparisons
-        if values
+        _one_sided_p_value(values, math.log1p(own)) for values, own in zip(comparisons, deltas, strict=True) if values
     ]
     confirmed = iter(holm(p_values, FAMILY_ALPHA))
     is_family = len(p_values) > 1
     judged = [
-        judge(values, delta, not values or next(confirmed) or not is_family, is_last)
-        for values, is_last in zip(comparisons, last_looks, strict=True)
+        judge(values, own, not values or next(confirmed) or not is_family, is_last)
+        for values, own, is_last in zip(comparisons, deltas, last_looks, strict=True)
     ]
     # Of pairs that all lie on one side, this many pass the first step of Holm's procedure.
     enough = math.ceil(math.log2(max(len(p_values), 1) / FAMILY_ALPHA))
@@ -120,6 +120,11 @@ def judge_family(
         replace(item, pairs_needed=_at_a_look(max(enough, item.num_pairs + 1))) if item.reason == HELD_BACK else item
         for item in judged
     ]
+
+
+def _one_sided_p_value(values: Sequence[float], bound: float) -> float:
+    """Of the sign test on the side where the values lie."""
+    return min(sign_test_p_value(values, bound), sign_test_p_value([-value for value in values], bound))
 
 
 def undecided_cells(
