@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 
 from modbench import __version__
-from modbench.errors import ModbenchError
+from modbench.errors import ModbenchError, OptionError
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 from modbench.scenario.models import MAX_THREADS
+from modbench.units import parse_share
 
 app = typer.Typer(
     name="modbench",
@@ -178,6 +179,38 @@ def estimate(
 
 
 @app.command()
+def calibrate(
+    scenario: Annotated[
+        Path | None, typer.Argument(metavar="[SCENARIO.yaml]", help="What to measure.", show_default="a small model")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Pairs of launches per method and point.")] = 40,
+    tolerance: Annotated[str, typer.Option(metavar="PERCENT", help="The change that must not be missed.")] = "3%",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the records.", show_default="reports/calibration/<time>")
+    ] = None,
+    overrides: SetOption = None,
+    allow_entry: Annotated[
+        bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.CONSOLE,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
+) -> None:
+    """Measure this machine's noise: the same code against itself, and what a gate can find here.
+
+    The noise floor is kept and is the least margin of verdicts on this machine from then on.
+
+    Exit codes: 0 done, 2 usage or scenario error, 5 launches failed, 130 interrupted.
+    """
+    from modbench.command_calibrate import CalibrateOptions, calibrate_command
+
+    loaded = None if scenario is None else load_scenario(scenario, overrides or [])
+    options = CalibrateOptions(
+        loaded, pairs, _share(tolerance), output, allow_entry, format is Format.JSON, quiet, _command_line()
+    )
+    raise typer.Exit(calibrate_command(options, overrides or []))
+
+
+@app.command()
 def schema(
     record: Annotated[bool, typer.Option("--record", help="Of a record line instead of a scenario file.")] = False,
 ) -> None:
@@ -193,6 +226,13 @@ def _size_text(loaded: LoadedScenario) -> str:
     launches = loaded.scenario.measure.launches
     each = "in up to three looks" if launches == "auto" else f"{points * methods * int(launches)} launches"
     return f"valid: {size}, {each}"
+
+
+def _share(tolerance: str) -> float:
+    try:
+        return parse_share(tolerance)
+    except ValueError as error:
+        raise OptionError(f"--tolerance: got {tolerance!r}; {error}") from None
 
 
 def _command_line() -> str:

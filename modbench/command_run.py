@@ -2,30 +2,25 @@
 
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, break_down, evaluate_expectations, summarise
 from modbench.errors import OptionError
+from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.record import load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
-from modbench.report.progress import LiveProgress, PlainProgress, QuietProgress, RunProgress
 from modbench.report.write import write_report
 from modbench.run_folder import open_run_folder, read_run_file
 from modbench.runner import Runner, exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
 from modbench.search_runner import SearchRunner, search_exit_code
 from modbench.trace_record import load_traces
-
-INTERRUPTED = 130
 
 
 def run_command(
@@ -46,10 +41,9 @@ def run_command(
         refuse_entries(loaded)
     console = Console()
     folder = open_run_folder(loaded, output, is_resumed, command)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a cancelled job must end its workers as Ctrl-C does
-        signal.signal(number, _interrupt)
+    end_as_interrupt()
     try:
-        with _display(console, is_quiet) as progress:
+        with display(console, is_quiet) as progress:
             runner_class = SearchRunner if loaded.search else Runner
             records = run_scenario(loaded, folder, allow_entry, progress, is_traced, runner_class)
         document = make_document(folder.path)
@@ -64,16 +58,6 @@ def run_command(
     if loaded.search:
         return search_exit_code(document.summary.limits, num_unmet)
     return exit_code(records, num_unmet)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _display(console: Console, is_quiet: bool) -> AbstractContextManager[RunProgress]:
-    if is_quiet:
-        return nullcontext(QuietProgress())
-    return LiveProgress(console) if console.is_terminal else nullcontext(PlainProgress(console))
 
 
 def report_command(folder: Path, is_json: bool) -> None:

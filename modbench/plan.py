@@ -130,10 +130,11 @@ class Plan:
             order = _first_half(cell.methods, quad)
             is_half = isinstance(self.launches, int) and PAIRS_PER_QUAD * (quad + 1) > self.launches
             for position, planned in enumerate(order if is_half else order + order[::-1]):
-                specs.append(self._spec(cell, planned, Pair(quad=quad, position=position)))
+                specs.append(self.spec(cell, planned, Pair(quad=quad, position=position)))
         return specs
 
-    def _spec(self, cell: Cell, planned: PlannedMethod, pair: Pair) -> RunSpec:
+    def spec(self, cell: Cell, planned: PlannedMethod, pair: Pair) -> RunSpec:
+        """One launch of a method of the cell."""
         # The cell is in the id because cells that differ in one method's settings share every other method's point.
         name = f"{self.run_id}-{cell.cell_id}-{planned.point_id}-{planned.method}"
         return RunSpec(

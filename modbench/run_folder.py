@@ -62,7 +62,7 @@ def open_run_folder(loaded: LoadedScenario, output: Path | None, is_resumed: boo
     """
     scenario_root = DEFAULT_ROOT / loaded.scenario.name
     if output is None:
-        output = _newest(scenario_root) if is_resumed else _new_folder(scenario_root)
+        output = _newest(scenario_root) if is_resumed else new_folder(scenario_root)
     if is_resumed:
         earlier = read_run_file(output)
     elif (output / RECORDS_FILE).exists():
@@ -119,7 +119,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _new_folder(root: Path) -> Path:
+def new_folder(root: Path) -> Path:
     """`root/<local time>`, with a counter where two runs start within a second."""
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
     folder, count = root / stamp, 1

@@ -5,7 +5,7 @@ In: a loaded scenario and its folder. Out: a folder with `records.jsonl` and the
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,9 @@ class Runner:
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     free_memory_bytes: int | None = field(default_factory=automatic_limit)
+    git_facts: Mapping[str, Any] = field(default_factory=git_state)
+    sources_sha256: str = field(default_factory=source_digest)
+    side_facts: Mapping[str, Any] = field(default_factory=dict)
     _probes: dict[tuple[str, int], Probe] = field(default_factory=dict)
     _guards: dict[str, GuardReport] = field(default_factory=dict)
 
@@ -118,7 +121,8 @@ class Runner:
     def _measure(self, spec: RunSpec, label: str, reason: str | None = None) -> Record:
         """One launch; with a `reason` it is pruned for that."""
         guard = self._guard(spec) if reason is None else GuardReport(identities={})
-        job = self._job("launch", spec, guard.identities, {"guard_detail": guard.detail, "declared": guard.declared})
+        guard_facts = {"guard_detail": guard.detail, "declared": guard.declared, "flip_ratio": guard.flip_ratio}
+        job = self._job("launch", spec, guard.identities, guard_facts)
         started = time.monotonic()
         self.progress.start(label)
         if reason is not None:
@@ -168,7 +172,7 @@ class Runner:
             "numerics": [spec.point.dtype, spec.point.device_kind, spec.point.attention, spec.point.threads],
             "versions": environment["versions"],
             "machine": environment["machine"]["fingerprint"],
-            "sources": source_digest(),
+            "sources": self.sources_sha256,
         }
         name = content_hash(key)
         if name not in self._guards:
@@ -205,6 +209,7 @@ class Runner:
             limits = job_limits(self.loaded.scenario.measure.memory_limit, self.free_memory_bytes, probe.device_kind)
             facts = {**facts, **probe.environment, **self._common_facts(), **limits, "ceilings": probe.ceilings}
         name = secrets.token_hex(8)  # a late file of a killed child must not be taken for this job's
+        folder = self.folder.path.resolve()  # another revision's server starts elsewhere
         return Job(
             kind=kind,
             spec=spec,
@@ -217,8 +222,8 @@ class Runner:
             returns_large_blocks=self.loaded.search is not None,  # its question is what fits, not how fast
             environment=facts,
             guard=guard,
-            result_path=str(self.folder.path / f".{name}{RESULT_SUFFIX}"),
-            progress_path=str(self.folder.path / f".{name}{PROGRESS_SUFFIX}"),
+            result_path=str(folder / f".{name}{RESULT_SUFFIX}"),
+            progress_path=str(folder / f".{name}{PROGRESS_SUFFIX}"),
         )
 
     def _common_facts(self) -> dict[str, Any]:
@@ -230,7 +235,8 @@ class Runner:
             "sha256": self.loaded.text_sha256,
             "overrides": list(self.loaded.overrides),
         }
-        return {"scenario": scenario, "command": self.folder.command, "modbench": __version__, **git_state()}
+        own = {"scenario": scenario, "command": self.folder.command, "modbench": __version__}
+        return {**own, **self.git_facts, **self.side_facts}
 
 
 def refuse_entries(loaded: LoadedScenario) -> None:

@@ -11,6 +11,8 @@ GIB = 1024**3
 TIB = 1024**4
 SIZE_PATTERN = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(KiB|MiB|GiB|TiB)"
 SIZE_TEXT = "a size such as 8 GiB or 512 MiB, or an integer of bytes"
+SHARE_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(%?)"
+SHARE_TEXT = "a share above 0 and below 1 such as 3% or 0.03"
 _SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
 
 
@@ -26,6 +28,19 @@ def parse_bytes(value: object) -> int:
     if size is None or size <= 0:
         raise ValueError(f"expected {SIZE_TEXT}")
     return size
+
+
+def parse_share(text: str) -> float:
+    """A share as users write it, `3%`, `3 %` or `0.03`, as a number.
+
+    Raises:
+        ValueError: it is neither, or not in (0, 1); the text says what is expected.
+    """
+    match = re.fullmatch(SHARE_PATTERN, text.strip())
+    share = 0.0 if match is None else float(match[1]) / (100 if match[2] else 1)
+    if not 0 < share < 1:
+        raise ValueError(f"expected {SHARE_TEXT}")
+    return share
 
 
 def format_seconds(value: float | None) -> str:

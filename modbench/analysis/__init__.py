@@ -15,6 +15,7 @@ from modbench.analysis.rows import (
     Summary,
     metric_value,
 )
+from modbench.analysis.side_pairs import session_of, side_by_side_comparisons
 from modbench.analysis.summary import summarise
 from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, margin, undecided_cells
 
@@ -45,6 +46,8 @@ __all__ = [
     "judge_family",
     "margin",
     "metric_value",
+    "session_of",
+    "side_by_side_comparisons",
     "size_of",
     "summarise",
     "undecided_cells",

@@ -82,16 +82,21 @@ def judge(
     if interval is None:
         return Judgement(open_verdict, num_pairs, None, f"no verdict below {MIN_PAIRS} pairs", MIN_PAIRS)
     bound = math.log1p(delta)
-    low, high = interval
-    if low > bound and is_confirmed:
-        return Judgement(Verdict.SLOWER, num_pairs, interval)
-    if high < -bound and is_confirmed:
-        return Judgement(Verdict.FASTER, num_pairs, interval)
-    if -bound < low and high < bound:
-        return Judgement(Verdict.SAME, num_pairs, interval)
-    is_held_back = low > bound or high < -bound
-    reason = HELD_BACK if is_held_back else "the interval crosses the margin"
+    verdict = interval_verdict(interval, bound)
+    if verdict is Verdict.SAME or (verdict is not None and is_confirmed):
+        return Judgement(verdict, num_pairs, interval)
+    reason = "the interval crosses the margin" if verdict is None else HELD_BACK
     return Judgement(open_verdict, num_pairs, interval, reason, _pairs_needed(differences, interval, bound))
+
+
+def interval_verdict(interval: tuple[float, float], bound: float) -> Verdict | None:
+    """What an interval of ln ratios says by itself, with `bound` = ln(1 + δ); None where it crosses the margin."""
+    low, high = interval
+    if low > bound:
+        return Verdict.SLOWER
+    if high < -bound:
+        return Verdict.FASTER
+    return Verdict.SAME if -bound < low and high < bound else None
 
 
 def judge_family(

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -29,14 +30,30 @@ SERVER_END_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 90.0  # the server itself gives up on a tree after 60 s
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What launch servers run: this interpreter and this code, unless another revision is measured.
+
+    Attributes:
+        python: the interpreter.
+        folder: where servers start, and look for modules first; None: where this process is.
+        import_roots: absolute folders in front of the interpreter's own modules.
+    """
+
+    python: str = sys.executable
+    folder: Path | None = None
+    import_roots: tuple[Path, ...] = ()
+
+
 class LocalExecutor:
     """A context manager; nothing it started is left running after it."""
 
-    def __init__(self, start: str, log_path: Path) -> None:
+    def __init__(self, start: str, log_path: Path, runtime: Runtime = Runtime()) -> None:
         """`start`: fork, spawn, or auto (fork on Linux, spawn elsewhere); `log_path` takes what workers print."""
         forks = start == "fork" or (start == "auto" and sys.platform == "linux")
         self._module = FORK_SERVER if forks else SPAWN_SERVER
         self._log_path = log_path
+        self._runtime = runtime
         self._log: IO[bytes] | None = None
         self._server: _Server | None = None
 
@@ -69,28 +86,38 @@ class LocalExecutor:
             LaunchError: the server itself could not be started, or died.
             OutputError: the child could not write its result.
         """
-        assert self._log is not None, "used as a context manager"
         Path(job.result_path).unlink(missing_ok=True)  # of an interrupted job
         Path(job.progress_path).unlink(missing_ok=True)
-        if self._server is None:
-            self._server = _Server(self._module, self._log)
-        end = self._server.run(job, timeout_s)
-        if self._server.is_stuck:
+        server = self.start()
+        end = server.run(job, timeout_s)
+        if server.is_stuck:
             self.renew()
         return collect(job, end, timeout_s)
+
+    def start(self) -> "_Server":
+        """Start the server now, where there is none, so that the next job need not wait for it.
+
+        Raises:
+            LaunchError: it could not be started.
+        """
+        assert self._log is not None, "used as a context manager"
+        if self._server is None:
+            self._server = _Server(self._module, self._log, self._runtime)
+        return self._server
 
 
 class _Server:
     """The process that starts children and ends their trees; speaks lines (see launch_server.py)."""
 
-    def __init__(self, module: tuple[str, ...], log: IO[bytes]) -> None:
+    def __init__(self, module: tuple[str, ...], log: IO[bytes], runtime: Runtime) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *module],
+            [runtime.python, "-m", *module],
+            cwd=runtime.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            env=_environment(),
+            env=_environment(runtime),
         )
         self._pending = b""
         self.is_stuck = False
@@ -108,24 +135,23 @@ class _Server:
         assert self._process.stdin is not None, "opened with a pipe"
         deadline, kills_before = time.monotonic() + timeout_s, oom_kill_count()
         try:
-            self._process.stdin.write(job.model_dump_json().encode() + b"\n")
+            line = job.model_dump_json(exclude_defaults=True)  # another revision need not know what is not used
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise LaunchError(f"launch server: it died; {SEE_LOG}") from error
         (pid,) = self._expect("pid", 1)
-        line = self._read_line(max(0.0, deadline - time.monotonic()))
-        if line is None:
+        answer = self._read_line(max(0.0, deadline - time.monotonic()))
+        if answer is None:
             last_rss_bytes = rss_bytes_of(pid)
             kill_group(pid)
-            line = self._read_line(KILL_TIMEOUT_S)  # it comes when the rest of its tree has ended too
-            if (
-                line is None
-            ):  # not even the kernel ends it, such as in a driver's call: left behind, and this server with it
+            answer = self._read_line(KILL_TIMEOUT_S)  # it comes when the rest of its tree has ended too
+            if answer is None:  # not even the kernel ends it, such as in a driver's call: left, and this server with it
                 self.is_stuck = True
                 return ChildEnd(None, last_rss_bytes, None)
-            _, peak_rss_bytes = _numbers(line, "exit", 2)
+            _, peak_rss_bytes = _numbers(answer, "exit", 2)
             return ChildEnd(None, last_rss_bytes, peak_rss_bytes)
-        exit_code, peak_rss_bytes = _numbers(line, "exit", 2)
+        exit_code, peak_rss_bytes = _numbers(answer, "exit", 2)
         kills = oom_kill_count()
         is_oom_killed = None if kills is None or kills_before is None else kills > kills_before
         return ChildEnd(exit_code, None, peak_rss_bytes, is_oom_killed)
@@ -172,7 +198,11 @@ def _numbers(line: str, word: str, num_values: int) -> list[int]:
     return [int(value) for value in values]
 
 
-def _environment() -> dict[str, str]:
+def _environment(runtime: Runtime) -> dict[str, str]:
     """The caller's, with one BLAS thread: torch's own threads are set per job, and a forked process must have none."""
     own = {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **own, "KINETO_LOG_LEVEL": "99"}  # torch's profiler logs every start and stop
+    own["KINETO_LOG_LEVEL"] = "99"  # torch's profiler logs every start and stop
+    if runtime.import_roots:
+        roots = [*map(str, runtime.import_roots), os.environ.get("PYTHONPATH", "")]
+        own["PYTHONPATH"] = os.pathsep.join(root for root in roots if root)
+    return {**os.environ, **own}

@@ -1,0 +1,167 @@
+"""Two sides of one scenario, or several, measured in one interleaved job, look by look. Never imports torch.
+
+In: per scenario a `Bench` of two runners, whose executors run the code of their side. Out: two run folders per scenario, whose
+records carry that they belong together, so that `compare` finds their pairs.
+
+**Quads.** Every (cell, method) of a scenario has its quad before the next one begins, so a quad's servers serve all of them, and a
+busy minute of the machine is spread over many comparisons instead of deciding one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modbench.analysis import judge_family, side_by_side_comparisons
+from modbench.job import Probe
+from modbench.plan import PAIRS_PER_QUAD, Pair, Plan, RunSpec, build_plan
+from modbench.record import Record, append_record
+from modbench.report.progress import RunProgress
+from modbench.run_folder import claim_work
+from modbench.runner import STOPS_SERIES, Runner, cell_label, work_tokens
+from modbench.side_plan import SIDE_NAMES, side_quad
+
+PARTNER_FAILED = "the other side failed at a smaller point"
+FIRST_PAIR = Pair(quad=0, position=0)
+
+
+class SideRunner(Runner):
+    """One side of one scenario. The order of its launches is not its own."""
+
+    def prepare(self, methods: Sequence[str]) -> Plan:
+        """Look at the device and check every method that is measured, before the first launch.
+
+        Raises:
+            UnsupportedError: the device is not there, or this side's code cannot be asked.
+            OutputError: the folder is for other work.
+        """
+        first = self.loaded.points[0]
+        probe = self._probe(first.model.dtype, first.measure.threads)
+        plan = build_plan(self.loaded, self.folder.run_id, probe.device_kind)
+        claim_work(self.folder, plan.work_id)
+        for cell in plan.cells:
+            for planned in cell.methods:
+                if planned.method in methods:
+                    self._guard(plan.spec(cell, planned, FIRST_PAIR))
+        return plan
+
+    def device_probe(self, dtype: str, threads: int) -> Probe:
+        """What the device is, and its ceilings."""
+        return self._probe(dtype, threads)
+
+    def launch(self, spec: RunSpec, label: str) -> Record:
+        """Measure one launch; its record is on disk when this returns."""
+        return self._keep(self._measure(spec, label))
+
+    def prune(self, spec: RunSpec, label: str, reason: str) -> Record:
+        """A row for what is not tried."""
+        return self._keep(self._measure(spec, label, reason))
+
+    def note_failure(self, plan: Plan, cell_index: int, record: Record) -> None:
+        """What needs as much memory or time as this launch, or more, is not tried."""
+        self._note_failure(plan, cell_index, record)
+
+    def _keep(self, record: Record) -> Record:
+        append_record(self.folder.records_path, record)
+        self.records[record.launch_id] = record
+        return record
+
+
+@dataclass
+class Bench:
+    """One scenario with its two sides; `methods` are those that are compared with themselves."""
+
+    base: SideRunner
+    candidate: SideRunner
+    methods: tuple[str, ...]
+    progress: RunProgress
+    plans: tuple[Plan, ...] = ()
+    open_series: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # (cell, method) that another quad can still decide
+
+    @property
+    def sides(self) -> tuple[SideRunner, SideRunner]:
+        """Base and candidate."""
+        return self.base, self.candidate
+
+    def prepare(self) -> None:
+        """Everything that comes before the first launch, on both sides."""
+        self.plans = tuple(side.prepare(self.methods) for side in self.sides)
+        cells = range(len(self.plans[0].cells))
+        self.open_series = [(index, method) for index in cells for method in self.methods]
+
+    def expect(self, num_quads: int) -> None:
+        """Tell the progress display how much is to come."""
+        specs = [spec for index, method in self.open_series for _, spec in self._quad(index, method, 0)]
+        self.progress.plan(num_quads * len(specs), num_quads * sum(work_tokens(spec) for spec in specs))
+
+    def run_quad(self, quad: int) -> None:
+        """One quad of everything that is open, from new servers."""
+        for side in self.sides if self.open_series else ():
+            side.executor.renew()
+            side.executor.start()  # both before the first launch, so that nothing stands between a pair
+        self.open_series = [series for series in self.open_series if self._run_series(*series, quad)]
+
+    def comparisons(self) -> dict[tuple[int, str, str], list[float]]:
+        """ln(candidate / base) of every (cell, method, latency metric) so far."""
+        base, candidate = (list(side.records.values()) for side in self.sides)
+        index_of = {cell.cell_id: index for index, cell in enumerate(self.plans[0].cells)}
+        found = side_by_side_comparisons(base, candidate)
+        return {(index_of[key.cell_id], key.method, key.metric): values for key, values in found.items()}
+
+    def _quad(self, index: int, method: str, quad: int) -> list[tuple[int, RunSpec]]:
+        assert len(self.plans) == len(SIDE_NAMES), "prepared first"
+        return side_quad((self.plans[0], self.plans[1]), index, method, quad)
+
+    def _run_series(self, index: int, method: str, quad: int) -> bool:
+        """The quad of one method at one cell; False if more of them would help nothing."""
+        launches = self._quad(index, method, quad)
+        cell = self.plans[0].cells[index]
+        reasons = [side.failures.get((cell.cell_id, method)) for side in self.sides]
+        if any(reasons):  # of a smaller point of the series, on either side: no pairs here
+            for number, spec in launches[: len(SIDE_NAMES)]:
+                self.sides[number].prune(spec, self._label(number, index, method), reasons[number] or PARTNER_FAILED)
+            return False
+        ok = [False, False]
+        for number, spec in launches:
+            record = self.sides[number].launch(spec, self._label(number, index, method))
+            ok[number] |= record.status == "ok"
+            if record.status in STOPS_SERIES:
+                self.sides[number].note_failure(self.plans[number], index, record)
+                return False
+        return all(ok)
+
+    def _label(self, number: int, index: int, method: str) -> str:
+        return f"{SIDE_NAMES[number]}, {cell_label(self.plans[number].cells[index], method)}"
+
+
+def measure_side_by_side(benches: Sequence[Bench], looks: Sequence[int], margins: Mapping[str, float]) -> None:
+    """Measure every open (cell, method) until it is decided, or the last look is over.
+
+    Args:
+        benches: one per scenario, prepared; verdicts are judged in the family of all of them.
+        looks: numbers of pairs after which to stop or go on.
+        margins: δ per latency metric, as shares.
+    """
+    done_quads = 0
+    for look in looks:
+        num_quads = -(-look // PAIRS_PER_QUAD)
+        for bench in benches:
+            bench.expect(num_quads - done_quads)
+        for quad in range(done_quads, num_quads):
+            for bench in benches:
+                bench.run_quad(quad)
+        done_quads = num_quads
+        close_decided(benches, margins)
+
+
+def close_decided(benches: Sequence[Bench], margins: Mapping[str, float]) -> None:
+    """Take every (cell, method) out of the benches whose comparisons have all come to a verdict."""
+    family = [(bench, key, values) for bench in benches for key, values in bench.comparisons().items()]
+    judged = judge_family([values for _, _, values in family], [margins[metric] for _, (_, _, metric), _ in family])
+    undecided = {
+        (id(bench), index, method)
+        for (bench, (index, method, _), _), judgement in zip(family, judged, strict=True)
+        if not judgement.is_final
+    }
+    for bench in benches:
+        bench.open_series = [series for series in bench.open_series if (id(bench), *series) in undecided]
