@@ -95,7 +95,7 @@ class Bench:
         self.progress.plan(num_quads * len(specs), num_quads * sum(work_tokens(spec) for spec in specs))
 
     def run_quad(self, quad: int) -> None:
-        """One quad of everything that is open, from new servers."""
+        """One quad of everything that is open, from new servers; what cannot go on is closed."""
         for side in self.sides if self.open_series else ():
             side.executor.renew()
             side.executor.start()  # both before the first launch, so that nothing stands between a pair
@@ -140,7 +140,7 @@ def measure_side_by_side(benches: Sequence[Bench], looks: Sequence[int], margins
     Args:
         benches: one per scenario, prepared; verdicts are judged in the family of all of them.
         looks: numbers of pairs after which to stop or go on.
-        margins: δ per latency metric, as shares.
+        margins: δ per latency metric, as shares; not needed for a single look.
     """
     done_quads = 0
     for look in looks:
@@ -151,7 +151,8 @@ def measure_side_by_side(benches: Sequence[Bench], looks: Sequence[int], margins
             for bench in benches:
                 bench.run_quad(quad)
         done_quads = num_quads
-        close_decided(benches, margins)
+        if look != looks[-1]:
+            close_decided(benches, margins)
 
 
 def close_decided(benches: Sequence[Bench], margins: Mapping[str, float]) -> None:
