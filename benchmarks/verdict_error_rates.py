@@ -154,7 +154,7 @@ def summary(facts: dict[str, Any]) -> str:
     groups |= {metric: [item for item in groups["all"] if item["metric"] == metric] for metric in ("ttft_s", "tpot_s")}
     groups["pair sigma up to 4 %"] = [item for item in groups["all"] if item["sigma_ratio"] <= 0.04]
     for name, items in groups.items():
-        counts = {verdict: 0 for verdict in ("slower", "faster", "same", "inconclusive")}
+        counts = dict.fromkeys(("slower", "faster", "same", "inconclusive"), 0)
         for item in items:
             counts[item["verdict"]] += 1
         text = f"{name}: {len(items)} comparisons: " + ", ".join(f"{count} {word}" for word, count in counts.items())

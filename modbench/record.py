@@ -22,6 +22,7 @@ Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "in
 RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
 ROUTER_FLAGS = (RANDOM_ROUTER, CALIBRATED_ROUTER)  # how a keep ratio came about: these stand in headlines
 SIDE_BY_SIDE = "side_by_side"  # environment key of launches interleaved with another side's: {id, side}
+NOISE_FLOOR = "noise_floor"  # environment key: the machine's, as known when the launch ran; shares by latency metric
 GuardResult = Literal["passed", "declared", "failed"]
 Role = Literal["trial", "limit"]
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modbench import __version__, machine_cache
-from modbench.analysis import comparisons, exhausted_methods, undecided_cells
+from modbench.analysis import comparisons, exhausted_methods, margins_of, undecided_cells
+from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import GuardReport, Job, Probe, failed_record
 from modbench.memory_limit import automatic_limit, job_limits
+from modbench.noise_floor import known_floor
 from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
 from modbench.provenance import git_state, source_digest
-from modbench.record import GuardResult, Record, append_record
+from modbench.record import NOISE_FLOOR, GuardResult, Record, append_record
 from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
 from modbench.run_folder import LOG_FILE, PARTIAL_SUFFIX, RunFolder, claim_work, locked
@@ -43,6 +45,7 @@ class Runner:
     is_traced: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    noise_floors: Mapping[str, float] = field(default_factory=dict)
     free_memory_bytes: int | None = field(default_factory=automatic_limit)
     git_facts: Mapping[str, Any] = field(default_factory=git_state)
     sources_sha256: str = field(default_factory=source_digest)
@@ -64,6 +67,7 @@ class Runner:
             self.loaded, self.folder.run_id, self._probe(first.model.dtype, first.measure.threads).device_kind
         )
         claim_work(self.folder, plan.work_id)
+        self._look_up_noise(plan)
         self._note_failures_on_disk(plan)
         for index in range(len(plan.cells)):  # all guards first, so that none stands between two launches
             for spec in plan.quads(index, 0, 1):
@@ -79,6 +83,15 @@ class Runner:
                 lambda spec: self._job("trace", spec, {}, {}),
                 self.progress,
             )
+
+    def _look_up_noise(self, plan: Plan) -> None:
+        """What a calibration found here; nothing where there was none."""
+        point = self.loaded.points[0]
+        probe = self._probe(point.model.dtype, point.measure.threads)
+        fingerprint = probe.environment["machine"]["fingerprint"]
+        cell_ids = [cell.cell_id for cell in plan.cells]
+        floor = known_floor(fingerprint, probe.device_kind, point.measure.threads, cell_ids)
+        self.noise_floors = floor.floors if floor is not None else {}
 
     def _note_failures_on_disk(self, plan: Plan) -> None:
         for index, cell in enumerate(plan.cells):
@@ -97,7 +110,8 @@ class Runner:
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
             records = list(self.records.values())
-            undecided = undecided_cells(comparisons(records), exhausted_methods(records) | set(self.failures))
+            margins = margins_of(DEFAULT_TOLERANCE, self.noise_floors)
+            undecided = undecided_cells(comparisons(records), exhausted_methods(records) | set(self.failures), margins)
             open_cells = [index for index in open_cells if plan.cells[index].cell_id in undecided]
 
     def _run_specs(self, plan: Plan, index: int, cell: Cell, specs: Sequence[RunSpec]) -> None:
@@ -236,6 +250,7 @@ class Runner:
             "overrides": list(self.loaded.overrides),
         }
         own = {"scenario": scenario, "command": self.folder.command, "modbench": __version__}
+        own |= {NOISE_FLOOR: dict(self.noise_floors)} if self.noise_floors else {}
         return {**own, **self.git_facts, **self.side_facts}
 
 

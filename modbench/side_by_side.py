@@ -37,6 +37,7 @@ class SideRunner(Runner):
         probe = self._probe(first.model.dtype, first.measure.threads)
         plan = build_plan(self.loaded, self.folder.run_id, probe.device_kind)
         claim_work(self.folder, plan.work_id)
+        self._look_up_noise(plan)
         for cell in plan.cells:
             for planned in cell.methods:
                 if planned.method in methods:

@@ -13,7 +13,6 @@ from pathlib import Path
 from modbench.analysis.statistics import MIN_SAMPLES
 from modbench.errors import OptionError
 from modbench.executors.local import LocalExecutor
-from modbench.noise_floor import NoiseFloor, known_floor
 from modbench.record import SIDE_BY_SIDE, Record
 from modbench.report.progress import RunProgress
 from modbench.revision import Revision
@@ -70,19 +69,13 @@ def records_of(benches: Sequence[Bench], side: int) -> list[Record]:
     return [record for bench in benches for record in bench.sides[side].records.values()]
 
 
-def noise_floor_of(benches: Sequence[Bench]) -> NoiseFloor | None:
-    """The least favourable of what is known about this machine at the benches' cells; None where one is not known."""
-    floors = []
+def noise_floors_of(benches: Sequence[Bench]) -> dict[str, float]:
+    """The largest floor per latency metric that is known about this machine at the benches' cells, as shares."""
+    floors: dict[str, float] = {}
     for bench in benches:
-        side, plan = bench.candidate, bench.plans[0]
-        point = side.loaded.points[0]
-        probe = side.device_probe(point.model.dtype, point.measure.threads)
-        fingerprint = probe.environment["machine"]["fingerprint"]
-        floors.append(
-            known_floor(fingerprint, probe.device_kind, point.measure.threads, [cell.cell_id for cell in plan.cells])
-        )
-    known = [floor for floor in floors if floor is not None]
-    return max(known, key=lambda floor: max(floor.floors.values())) if len(known) == len(floors) and known else None
+        for metric, value in bench.candidate.noise_floors.items():
+            floors[metric] = max(value, floors.get(metric, 0.0))
+    return floors
 
 
 def _side(

@@ -4,6 +4,7 @@ from modbench.analysis.breakdown import Breakdowns, PhaseBreakdown, break_down
 from modbench.analysis.comparison import ComparedSides, Comparison, Difference, Side, gate_exit_code
 from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
 from modbench.analysis.limits import fits, size_of
+from modbench.analysis.margins import margins_of, recorded_floors
 from modbench.analysis.pairs import comparisons, exhausted_methods
 from modbench.analysis.rows import (
     CellSummary,
@@ -45,7 +46,9 @@ __all__ = [
     "judge",
     "judge_family",
     "margin",
+    "margins_of",
     "metric_value",
+    "recorded_floors",
     "session_of",
     "side_by_side_comparisons",
     "size_of",

@@ -181,6 +181,7 @@ class Failure:
 class Summary:
     """Everything a report prints.
 
+    `tolerance` and `margins` are shares: what was asked for, and δ per latency metric, with the machine's noise floor.
     `environment` is the first record's; `varying_environment` names its dotted keys that differ in a later record.
     """
 
@@ -191,6 +192,7 @@ class Summary:
     varying_environment: tuple[str, ...]
     num_records: int
     tolerance: float
+    margins: Mapping[str, float] = field(default_factory=dict)
     run_ids: tuple[str, ...] = field(default_factory=tuple)
     limits: tuple[LimitCell, ...] = ()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modbench.analysis.doubts import footnotes
 from modbench.analysis.limits import is_lost, limit_doubts, limit_values, memory_limit_bytes, method_limits, size_of
+from modbench.analysis.margins import margins_of, recorded_floors
 from modbench.analysis.pairs import (
     FAMILY_METRICS,
     ComparisonKey,
@@ -58,7 +59,6 @@ from modbench.analysis.verdict import (
     LAST_QUAD,
     Judgement,
     judge_family,
-    margin,
     pairs_at_look,
 )
 from modbench.plan import PointWork
@@ -81,20 +81,18 @@ def summarise(
     records: Sequence[Record],
     num_skipped_lines: int = 0,
     tolerance: float = DEFAULT_TOLERANCE,
-    noise_floor: float | None = None,
 ) -> Summary:
     """Summarise records by cell and method; only `ok` launches give numbers.
 
     Args:
         records: launches in the order written; cells and methods appear in first-seen order, the baseline first.
         num_skipped_lines: damaged lines of the records file, for a footnote.
-        tolerance: what counts as the same speed, as a share.
-        noise_floor: of this machine, as a share; the margin of verdicts is the larger of the two.
+        tolerance: what counts as the same speed, as a share; the margin of verdicts is at least the noise floor of the records.
     """
-    delta = margin(tolerance, noise_floor)
+    margins = margins_of(tolerance, recorded_floors(records))
     compared = [record for record in records if record.trial is None]
     searched = [record for record in records if record.trial is not None]
-    judgements = _judgements(compared, delta)
+    judgements = _judgements(compared, margins)
     cells = tuple(_summarise_cell(cell_id, members, judgements) for cell_id, members in _by_cell(compared).items())
     limits = tuple(_summarise_search(cell_id, members) for cell_id, members in _by_cell(searched).items())
     rows_of = [*compared, *(record for record in searched if record.trial and record.trial.role == "limit")]
@@ -109,7 +107,8 @@ def summarise(
         environment=environment,
         varying_environment=varying,
         num_records=len(records),
-        tolerance=delta,
+        tolerance=tolerance,
+        margins=margins,
         run_ids=tuple(dict.fromkeys(record.run_id for record in records)),
         limits=limits,
     )
@@ -122,7 +121,7 @@ def _by_cell(records: Sequence[Record]) -> dict[str, list[Record]]:
     return by_cell
 
 
-def _judgements(records: Sequence[Record], delta: float) -> Judgements:
+def _judgements(records: Sequence[Record], margins: Mapping[str, float]) -> Judgements:
     """The verdicts of the run's family, without comparisons whose launches have too few samples."""
     short = {(record.point.cell_id, record.method) for record in records if has_few_samples(record)}
     finished = {record.point.cell_id for record in records if record.pair.quad >= LAST_QUAD}
@@ -131,7 +130,9 @@ def _judgements(records: Sequence[Record], delta: float) -> Judgements:
         for key, differences in comparisons(records).items()
         if not {(key.cell_id, key.method), (key.cell_id, BASELINE)} & short
     }
-    judged = judge_family(family.values(), delta, [key.cell_id in finished for key in family])
+    judged = judge_family(
+        family.values(), [margins[key.metric] for key in family], [key.cell_id in finished for key in family]
+    )
     return dict(zip(family, judged, strict=True))
 
 

@@ -135,8 +135,7 @@ def _one_sided_p_value(values: Sequence[float], bound: float) -> float:
 def undecided_cells(
     family: Mapping[ComparisonKey, Sequence[float]],
     exhausted: Collection[tuple[str, str]] = (),
-    tolerance: float = DEFAULT_TOLERANCE,
-    noise_floor: float | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> set[str]:
     """Ids of the cells with a comparison that another look could still decide: the stopping rule of `launches: auto`.
 
@@ -146,8 +145,10 @@ def undecided_cells(
             holds nothing up.
         exhausted: (cell, method) that further launches would not help, as `pairs.exhausted_methods` gives them: they
             hold nothing up either, and an exhausted baseline closes its cell.
+        margins: δ per latency metric, as shares; None: the default tolerance.
     """
-    judged = judge_family(family.values(), margin(tolerance, noise_floor))
+    deltas = [margins[key.metric] if margins else DEFAULT_TOLERANCE for key in family]
+    judged = judge_family(family.values(), deltas)
     stuck = frozenset(exhausted)
     return {
         key.cell_id

@@ -11,10 +11,9 @@ from modbench.analysis.calibration import LARGEST_CHANGE, NoiseFigures
 from modbench.noise_floor import NoiseFloor
 from modbench.report.console import print_table
 from modbench.report.document import axes_label
+from modbench.report.legend import PHASES
 from modbench.report.tables import Column, Group, Row, Table
 from modbench.units import format_percent
-
-PHASES = {"ttft_s": "prefill", "tpot_s": "decode"}
 
 
 @dataclass(frozen=True)

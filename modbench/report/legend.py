@@ -1,9 +1,12 @@
 """How to read the tables, in sentences: the same for every renderer, a shorter choice of them for a terminal."""
 
+from collections.abc import Mapping
+
 from modbench.analysis.rows import Summary
 from modbench.analysis.statistics import MIN_COVERAGE, MIN_PAIRS
 from modbench.units import format_percent
 
+PHASES = {"ttft_s": "prefill", "tpot_s": "decode"}
 GPU_WORDS = (
     "Device time: between CUDA events, idle gaps included, decode per step. "
     "Energy: of one prefill and its decode, from the driver's counter over all samples; "
@@ -34,12 +37,22 @@ def legend(summary: Summary) -> list[str]:
     ]
 
 
+def margin_text(tolerance: float, margins: Mapping[str, float]) -> str:
+    """The tolerance, and where this machine's noise floor is the larger margin."""
+    raised = [
+        f"{PHASES.get(metric, metric)} {format_percent(value)}"
+        for metric, value in margins.items()
+        if value > tolerance
+    ]
+    return format_percent(tolerance) + (f" ({', '.join(raised)}: this machine's noise floor)" if raised else "")
+
+
 def short_legend(summary: Summary) -> list[str]:
     """What the figures and verdicts of the main tables mean."""
     return [
         "±: half the range of the launches.",
         "Speed-up: dense time / method time over pairs of launches; [exact interval] from "
         f"{MIN_PAIRS} pairs on, coverage at least {100 * MIN_COVERAGE:g} %.",
-        f"Verdict at a margin δ of {format_percent(summary.tolerance)} in time: slower, faster (the interval is wholly "
-        "beyond δ), same (wholly within), open (more pairs could decide), inconclusive (the last look did not).",
+        f"Verdict at a margin δ of {margin_text(summary.tolerance, summary.margins)} in time: slower, faster (the interval is "
+        "wholly beyond δ), same (wholly within), open (more pairs could decide), inconclusive (the last look did not).",
     ]

@@ -1,0 +1,90 @@
+"""`modbench check --against REV SCENARIO...`: measures another revision and the working tree side by side; a gate's answer.
+
+In: loaded scenarios and a revision of the repository that holds the code under test. Out: run folders of both sides, the gate's
+output (gate_output.py), its exit code.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from modbench.analysis import compare_sides, margins_of
+from modbench.code_under_test import repository_under_test
+from modbench.environments import Installing, Mode
+from modbench.foreground import INTERRUPTED, display, end_as_interrupt
+from modbench.gate_output import GateOptions, present_gate
+from modbench.plan import LOOKS
+from modbench.revision import other_revision, working_tree
+from modbench.run_folder import new_folder
+from modbench.runner import refuse_entries
+from modbench.scenario import LoadedScenario
+from modbench.side_by_side import measure_side_by_side
+from modbench.side_plan import BASE, CANDIDATE
+from modbench.side_session import SideSession, noise_floors_of, open_benches, records_of
+
+DEFAULT_ROOT = Path("reports/check")
+INSTALL_LOG = "install.log"
+
+
+@dataclass(frozen=True)
+class AgainstOptions:
+    """`methods` are labels to compare, none: all; `tolerance` is a share; `install` the command for `environment` own."""
+
+    revision: str
+    tolerance: float
+    gate: GateOptions
+    methods: tuple[str, ...] = ()
+    environment: Mode = "auto"
+    install: str | None = None
+    output: Path | None = None
+    allow_entry: bool = False
+    command: str = ""
+
+
+def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) -> int:
+    """Measure both revisions, present what came out, and return the exit code; 130 where it was interrupted.
+
+    Raises:
+        OptionError: no such revision, no repository, or a scenario that cannot be compared.
+        EntryNotAllowedError: a method would run the user's code, and that was not allowed.
+        LaunchError: the other revision's environment cannot be made.
+        OutputError, UnsupportedError: as of a run.
+    """
+    for loaded in scenarios:
+        if not options.allow_entry:
+            refuse_entries(loaded)
+    repository = repository_under_test(scenarios)
+    folder = options.output or new_folder(DEFAULT_ROOT)
+    folder.mkdir(parents=True, exist_ok=True)
+    installing = Installing(options.environment, options.install, (folder / INSTALL_LOG).resolve())
+    is_quiet = options.gate.is_quiet
+    end_as_interrupt()
+    try:
+        with other_revision(repository, options.revision, installing) as base, display(Console(), is_quiet) as progress:
+            session = SideSession(
+                (base, working_tree(repository)), folder, options.command, options.allow_entry, progress
+            )
+            with open_benches(session, scenarios, options.methods) as benches:
+                margins = margins_of(options.tolerance, noise_floors_of(benches))
+                measure_side_by_side(benches, LOOKS, margins)
+                sides = [records_of(benches, side) for side in (BASE, CANDIDATE)]
+    except KeyboardInterrupt:
+        text = f"interrupted; what was measured is in {folder}, and no verdict can rest on it. Start again: {options.command}"
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        return INTERRUPTED
+    label = f"{options.revision} ({str(base.git_facts['git_sha'])[:12]})"
+    compared = compare_sides(sides[BASE], sides[CANDIDATE], label, "working tree", options.tolerance, margins)
+    code = present_gate([compared], options.gate, lambda _: _rerun(scenarios, options), options.command)
+    Console().print(f"records: {folder}", markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def _rerun(scenarios: Sequence[LoadedScenario], options: AgainstOptions) -> str:
+    """The command that measures the same again, without its output options."""
+    words = ["modbench", "check", "--against", options.revision, *(str(loaded.path) for loaded in scenarios)]
+    words += [word for label in options.methods for word in ("--method", label)]
+    words += ["--allow-entry"] if options.allow_entry else []
+    return shlex.join(words)
