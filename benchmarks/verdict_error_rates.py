@@ -70,9 +70,9 @@ model:
 methods:
   dense: {{}}
   subject: {{method: entry, entry: "subject:build"}}
-workload: {{context: 128, batch: 1, new_tokens: 9, prompt: {{synthetic: true}}}}
-measure: {{launches: auto, samples: 5, warmup: 3, threads: 1, device: cpu}}
-matrix: {{workload.seed: {seeds}}}
+workload: {{context: 96, batch: 1, new_tokens: 7, prompt: {{synthetic: true}}}}
+measure: {{launches: auto, samples: 5, warmup: 2, threads: 1, device: cpu}}
+matrix: {{workload.context: {contexts}}}
 """
 
 
@@ -105,7 +105,7 @@ def main() -> None:
 def measure(folder: Path, extra_layers: int, num_cells: int) -> tuple[list[dict[str, Any]], list[float]]:
     """Every comparison with its pairs and its verdict, and the machine's load average (1 min) after each quad."""
     repository = _repository(folder / "subject", extra_layers)
-    (folder / "scenario.yaml").write_text(SCENARIO.format(layers=LAYERS, seeds=list(range(num_cells))))
+    (folder / "scenario.yaml").write_text(SCENARIO.format(layers=LAYERS, contexts=list(range(96, 96 + num_cells))))
     loaded = load_scenario(folder / "scenario.yaml")
     installing = Installing("shared", None, folder / "install.log")
     with other_revision(repository, "base", installing) as base, other_revision(repository, "main", installing) as main:
