@@ -44,6 +44,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class ReportFormat(StrEnum):
+    """What `report` prints."""
+
+    CONSOLE = "console"
+    JSON = "json"
+    PYTEST_BENCHMARK = "pytest-benchmark"
+
+
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         Console().print(f"modbench {__version__}", highlight=False)
@@ -118,13 +126,25 @@ def validate(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     format: Annotated[
-        Format, typer.Option(help="What to print; the report files are written either way.")
-    ] = Format.CONSOLE,
+        ReportFormat, typer.Option(help="What to print; console and json write the report files as well.")
+    ] = ReportFormat.CONSOLE,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="For pytest-benchmark: write there.", show_default="stdout"
+        ),
+    ] = None,
 ) -> None:
     """Make the report of a run again from its records."""
+    from modbench.command_export import export_command
     from modbench.command_run import report_command
 
-    report_command(folder, is_json=format is Format.JSON)
+    if format is ReportFormat.PYTEST_BENCHMARK:
+        export_command(folder, output)
+        return
+    if output is not None:
+        raise OptionError(f"--output: got it with --format {format.value}; expected --format pytest-benchmark")
+    report_command(folder, is_json=format is ReportFormat.JSON)
 
 
 @app.command()

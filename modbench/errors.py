@@ -38,3 +38,7 @@ class LaunchError(ModbenchError):
     """A launch server could not be started, or broke the protocol with its executor."""
 
     exit_code = 5
+
+
+class NoNumberError(ModbenchError):
+    """A test asks for a number that was not measured, or that counts for nothing."""

@@ -254,8 +254,8 @@ class Runner:
         return {**own, **self.git_facts, **self.side_facts}
 
 
-def refuse_entries(loaded: LoadedScenario) -> None:
-    """Raise for the first method that would import code of the scenario's choice.
+def refuse_entries(loaded: LoadedScenario, option: str = "--allow-entry") -> None:
+    """Raise for the first method that would import code of the scenario's choice, which `option` allows.
 
     Raises:
         EntryNotAllowedError: there is one.
@@ -264,7 +264,7 @@ def refuse_entries(loaded: LoadedScenario) -> None:
         if settings.method == "entry":
             raise EntryNotAllowedError(
                 f"{loaded.path}: methods.{label}: entry imports and runs {settings.entry!r}; "
-                "pass --allow-entry if you trust it"
+                f"pass {option} if you trust it"
             )
 
 
