@@ -5,7 +5,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -35,6 +35,18 @@ SetOption = Annotated[
 ]
 
 SEARCHED = {"workload.context": "longest context", "workload.batch": "largest batch"}
+
+
+class CountsAs(StrEnum):
+    """What an inconclusive comparison counts as in a gate."""
+
+    PASS = "pass"
+    FAIL = "fail"
+
+    @property
+    def counts_as(self) -> Literal["pass", "fail"]:
+        """The word itself, as a type that checkers know."""
+        return "pass" if self is CountsAs.PASS else "fail"
 
 
 class Format(StrEnum):
@@ -145,6 +157,40 @@ def report(
     if output is not None:
         raise OptionError(f"--output: got it with --format {format.value}; expected --format pytest-benchmark")
     report_command(folder, is_json=format is ReportFormat.JSON)
+
+
+@app.command()
+def check(
+    candidates: Annotated[
+        list[str], typer.Argument(metavar="CANDIDATE...", help="Run folders, records files or patterns of them.")
+    ],
+    baseline: Annotated[
+        list[str] | None, typer.Option(metavar="BASE", help="The saved run to compare with. Repeatable.")
+    ] = None,
+    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="How much slower is still the same.")] = "3%",
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Judge only this metric. Repeatable.")
+    ] = None,
+    inconclusive: Annotated[
+        CountsAs | None, typer.Option(help="What an inconclusive comparison counts as.", show_default="exit code 3")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a pull request's comment.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what the gate says.")] = False,
+) -> None:
+    """A gate: did it become slower, or does it need more memory?
+
+    Exit codes: 0 same or faster, 1 slower (of counted values: more), 2 usage, 3 inconclusive, 4 not comparable, 5 failed or nothing
+    was compared.
+    """
+    from modbench.command_check import GateOptions, check_metrics, check_saved, parse_tolerance
+
+    if not baseline:
+        raise OptionError("check: got no --baseline; expected a saved run to compare with; pass --baseline BASE")
+    counts_as = None if inconclusive is None else inconclusive.counts_as
+    options = GateOptions(counts_as, check_metrics(metrics or []), junit, markdown, quiet)
+    share = parse_tolerance(tolerance)
+    raise typer.Exit(check_saved(candidates, baseline, share, options=options, command=_command_line()))
 
 
 @app.command()
