@@ -16,7 +16,7 @@ from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 from modbench.scenario.models import MAX_THREADS
-from modbench.units import parse_share
+from modbench.units import parse_duration, parse_share
 
 app = typer.Typer(
     name="modbench",
@@ -99,6 +99,12 @@ def run(
     trace: Annotated[
         bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
 ) -> None:
     """Run a scenario: measure every launch, then print and write the report.
@@ -111,7 +117,8 @@ def run(
     if device is not None:
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
-    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace))
+    budget_s = None if budget is None else _budget_s(budget)
+    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, budget_s))
 
 
 @app.command()
@@ -136,27 +143,55 @@ def validate(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run's folder; with --history several, files, or globs.")
+    ],
     format: Annotated[
         ReportFormat, typer.Option(help="What to print; console and json write the report files as well.")
     ] = ReportFormat.CONSOLE,
+    history: Annotated[bool, typer.Option("--history", help="Draw metrics over commits, a point per run.")] = False,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="[METHOD.]METRIC",
+            help="What a history draws. Repeatable.",
+            show_default="prefill_speedup, decode_speedup, kv_cache_reduction",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="For pytest-benchmark: write there.", show_default="stdout"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where a history, or a pytest-benchmark file, is written.",
+            show_default="reports/history.html, or stdout",
         ),
     ] = None,
 ) -> None:
-    """Make the report of a run again from its records."""
-    from modbench.command_export import export_command
-    from modbench.command_run import report_command
+    """Make the report of a run again from its records, or with --history a page of many runs."""
+    if history:
+        from modbench.command_history import history_command
 
+        if format is ReportFormat.PYTEST_BENCHMARK:
+            raise OptionError("--format: got pytest-benchmark with --history; expected console or json")
+        history_command(runs, metrics or [], output, is_json=format is ReportFormat.JSON)
+        return
+    if len(runs) > 1 or metrics:
+        raise OptionError("report: got several runs, or --metric; expected one run's folder; add --history")
     if format is ReportFormat.PYTEST_BENCHMARK:
-        export_command(folder, output)
+        from modbench.command_export import export_command
+
+        export_command(runs[0], output)
         return
     if output is not None:
-        raise OptionError(f"--output: got it with --format {format.value}; expected --format pytest-benchmark")
-    report_command(folder, is_json=format is ReportFormat.JSON)
+        raise OptionError(
+            f"--output: got it with --format {format.value}; expected --history, or --format pytest-benchmark"
+        )
+    from modbench.command_run import report_command
+
+    report_command(runs[0], is_json=format is ReportFormat.JSON)
 
 
 @app.command()
@@ -282,6 +317,13 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a scenario file, for editors."""
     sys.stdout.write(json.dumps(record_json_schema() if record else json_schema(), indent=2) + "\n")
+
+
+def _budget_s(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise OptionError(f"--budget: got {text[:40]!r}; {error}") from error
 
 
 def _size_text(loaded: LoadedScenario) -> str:

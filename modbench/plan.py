@@ -75,6 +75,12 @@ class RunSpec(BaseModel):
     measure: dict[str, Any]
     pair: Pair
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one sample: enough to guess how much longer a larger point takes."""
+        workload = self.point.workload
+        return workload["batch"] * (workload["context"] + workload["new_tokens"])
+
 
 @dataclass(frozen=True)
 class PlannedMethod:

@@ -103,10 +103,10 @@ class Measurements:
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         folder = open_run_folder(loaded, self._new_folder(loaded.scenario.name), False, command)
         self.folders.append((loaded, folder))
-        runner_class = SearchRunner if loaded.search else Runner
+        make_runner = SearchRunner if loaded.search else Runner
         is_watched = self.config.getoption("capture") == "no"  # captured lines would stand between failures
         progress = PlainProgress(Console()) if is_watched else QuietProgress()
-        records = run_scenario(loaded, folder, allow_entry, progress, runner_class=runner_class)
+        records = run_scenario(loaded, folder, allow_entry, progress, make_runner=make_runner)
         document = make_document(folder.path)
         write_report(folder.path, document)
         self.reports.append(folder.path)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ SCENARIO_FILE = "scenario.yaml"
 LOG_FILE = "worker.log"
 PARTIAL_SUFFIX = ".partial"
 DEFAULT_ROOT = Path("reports")
+BUDGET_DOUBT = "budget_doubt"  # of the run's file, where a time budget left something out
 REQUIRED_FACTS = ("run_id", "name", "question", "methods", "expect", "overrides", "command")
 
 
@@ -43,6 +45,15 @@ class RunFolder:
     def command(self) -> str:
         """What the run was started with."""
         return self.facts["command"]
+
+    @property
+    def started_utc(self) -> str | None:
+        """When the first try began, as ISO 8601 in UTC; None where the run's file does not say."""
+        try:
+            started = datetime.fromisoformat(self.facts["started"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        return started.astimezone(UTC).isoformat(timespec="seconds")
 
     @property
     def records_path(self) -> Path:
@@ -99,6 +110,15 @@ def claim_work(folder: RunFolder, work_id: str) -> None:
             "undo the change, or start a new run with another --output"
         )
     _write(folder, {**folder.facts, "work_id": work_id})
+
+
+def note_budget_doubt(folder: RunFolder, text: str) -> None:
+    """Note that a time budget ended the run; the note is gone once the run is resumed.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    _write(folder, {**read_run_file(folder.path), BUDGET_DOUBT: text})
 
 
 @contextmanager

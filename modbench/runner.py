@@ -5,16 +5,18 @@ In: a loaded scenario and its folder. Out: a folder with `records.jsonl` and the
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modbench import __version__, machine_cache
 from modbench.analysis import comparisons, exhausted_methods, margins_of, undecided_cells
 from modbench.analysis.verdict import DEFAULT_TOLERANCE
+from modbench.budget import expected_text, quad_costs, source_text
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import GuardReport, Job, Probe, failed_record
+from modbench.launch_costs import Expected, LaunchCosts
 from modbench.memory_limit import automatic_limit, job_limits
 from modbench.noise_floor import known_floor
 from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
@@ -50,6 +52,8 @@ class Runner:
     git_facts: Mapping[str, Any] = field(default_factory=git_state)
     sources_sha256: str = field(default_factory=source_digest)
     side_facts: Mapping[str, Any] = field(default_factory=dict)
+    costs: LaunchCosts = field(default_factory=LaunchCosts)
+    clock: Callable[[], float] = time.monotonic
     _probes: dict[tuple[str, int], Probe] = field(default_factory=dict)
     _guards: dict[str, GuardReport] = field(default_factory=dict)
 
@@ -71,7 +75,7 @@ class Runner:
         self._note_failures_on_disk(plan)
         for index in range(len(plan.cells)):  # all guards first, so that none stands between two launches
             for spec in plan.quads(index, 0, 1):
-                if spec.launch_id not in self.records:
+                if self._is_missing(spec):
                     self._guard(spec)
         self._run_looks(plan)
         if self.is_traced:
@@ -102,29 +106,57 @@ class Runner:
     def _run_looks(self, plan: Plan) -> None:
         """The quads of every cell, look by look; a cell whose comparisons are all decided gets no further look."""
         open_cells, done_quads = list(range(len(plan.cells))), 0
+        self._say_expected(plan)
         for look in plan.looks:
             specs_of = {index: plan.quads(index, done_quads, look - done_quads) for index in open_cells}
-            missing = [spec for specs in specs_of.values() for spec in specs if spec.launch_id not in self.records]
+            missing = [spec for specs in specs_of.values() for spec in specs if self._is_missing(spec)]
             self.progress.plan(len(missing), sum(work_tokens(spec) for spec in missing))
             for index, specs in specs_of.items():
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
-            records = list(self.records.values())
-            margins = margins_of(DEFAULT_TOLERANCE, self.noise_floors)
-            undecided = undecided_cells(comparisons(records), exhausted_methods(records) | set(self.failures), margins)
-            open_cells = [index for index in open_cells if plan.cells[index].cell_id in undecided]
+            open_cells = self._open_cells(plan, open_cells)
+
+    def _open_cells(self, plan: Plan, cells: Iterable[int]) -> list[int]:
+        """Those of the cells that another look could still decide."""
+        records = list(self.records.values())
+        margins = margins_of(DEFAULT_TOLERANCE, self.noise_floors)
+        undecided = undecided_cells(comparisons(records), exhausted_methods(records) | set(self.failures), margins)
+        return [index for index in cells if plan.cells[index].cell_id in undecided]
+
+    def _say_expected(self, plan: Plan) -> None:
+        """What the run will take, where earlier launches tell."""
+        found = quad_costs(plan, range(len(plan.cells)), self._is_missing, self._expect)
+        if found is not None and (text := expected_text(plan, found[0], source_text(found[1], is_from_this_run=False))):
+            self.progress.say(text)
+
+    def _is_missing(self, spec: RunSpec) -> bool:
+        return spec.launch_id not in self.records
+
+    def _expect(self, spec: RunSpec) -> Expected | None:
+        """What a launch will take; nothing where it will be pruned."""
+        if (spec.point.cell_id, spec.method) in self.failures:
+            return Expected(0.0, is_scaled=False)
+        return self.costs.expect(spec, self._machine(spec))
+
+    def _machine(self, spec: RunSpec) -> str:
+        """The fingerprint of the machine that runs it."""
+        fingerprint: str = self._probe(spec.point.dtype, spec.point.threads).environment["machine"]["fingerprint"]
+        return fingerprint
 
     def _run_specs(self, plan: Plan, index: int, cell: Cell, specs: Sequence[RunSpec]) -> None:
         """Measure what is not on disk yet; every record is appended before the next launch starts."""
-        missing = [spec for spec in specs if spec.launch_id not in self.records]
-        on_disk = {spec.pair.quad for spec in specs if spec.launch_id in self.records}
+        missing = [spec for spec in specs if self._is_missing(spec)]
+        on_disk = {spec.pair.quad for spec in specs if not self._is_missing(spec)}
         quad = None
         for spec in missing:
             if spec.pair.quad != quad:  # a new server per quad
                 self.executor.renew()
                 quad = spec.pair.quad
             reason = self.failures.get((cell.cell_id, spec.method))
+            started = self.clock()
             record = self._measure(spec, cell_label(cell, spec.method), reason)
+            if reason is None:
+                self.costs.add(spec, self._machine(spec), self.clock() - started)
             if spec.pair.quad in on_disk:
                 record.flags.append(RESUMED_FLAG)
             append_record(self.folder.records_path, record)
@@ -249,9 +281,10 @@ class Runner:
             "sha256": self.loaded.text_sha256,
             "overrides": list(self.loaded.overrides),
         }
-        own = {"scenario": scenario, "command": self.folder.command, "modbench": __version__}
+        own = {"scenario": scenario, "command": self.folder.command, "started": self.folder.started_utc}
+        own |= {"modbench": __version__, **self.git_facts, **self.side_facts}
         own |= {NOISE_FLOOR: dict(self.noise_floors)} if self.noise_floors else {}
-        return {**own, **self.git_facts, **self.side_facts}
+        return own
 
 
 def refuse_entries(loaded: LoadedScenario, option: str = "--allow-entry") -> None:
@@ -274,7 +307,7 @@ def run_scenario(
     allow_entry: bool,
     progress: RunProgress,
     is_traced: bool = False,
-    runner_class: type[Runner] = Runner,
+    make_runner: Callable[..., Runner] = Runner,
 ) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
@@ -283,7 +316,7 @@ def run_scenario(
     with locked(folder):  # the files of a run at work are its own
         try:
             with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-                runner = runner_class(loaded, folder, allow_entry, progress, executor, is_traced)
+                runner = make_runner(loaded, folder, allow_entry, progress, executor, is_traced)
                 runner.run()
         finally:
             remove_leftovers(folder)
@@ -306,9 +339,8 @@ def exit_code(records: Iterable[Record], num_unmet: int) -> int:
 
 
 def work_tokens(spec: RunSpec) -> int:
-    """Tokens of one sample: enough to guess how much longer a larger point takes."""
-    workload = spec.point.workload
-    return workload["batch"] * (workload["context"] + workload["new_tokens"])
+    """What the progress display measures work in."""
+    return spec.num_tokens
 
 
 def cell_label(cell: Cell, method: str) -> str:

@@ -1,4 +1,4 @@
-"""Base units (seconds, bytes) to text, and sizes that users write to bytes.
+"""Base units (seconds, bytes) to text, and sizes and times that users write to bytes and seconds.
 
 Quantities are formatted in `report/`, the progress display, the findings of checks and the text of errors only.
 """
@@ -13,6 +13,8 @@ SIZE_PATTERN = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(KiB|MiB|GiB|TiB)"
 SIZE_TEXT = "a size such as 8 GiB or 512 MiB, or an integer of bytes"
 SHARE_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(%?)"
 SHARE_TEXT = "a share above 0 and below 1 such as 3% or 0.03"
+TIME_PATTERN = r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?"
+TIME_TEXT = "a time with its units h, m and s, such as 90s, 10m or 1h30m"
 _SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
 
 
@@ -41,6 +43,22 @@ def parse_share(text: str) -> float:
     if not 0 < share < 1:
         raise ValueError(f"expected {SHARE_TEXT}")
     return share
+
+
+def parse_duration(text: str) -> int:
+    """A time as users write it, `90s`, `10m` or `1h30m`, in seconds.
+
+    Raises:
+        ValueError: it is none, has no unit, or is not above 0; the text says what is expected.
+    """
+    match = re.fullmatch(TIME_PATTERN, text)
+    seconds = 0
+    if match is not None:
+        hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = 3600 * hours + 60 * minutes + rest
+    if seconds <= 0:
+        raise ValueError(f"expected {TIME_TEXT}")
+    return seconds
 
 
 def format_seconds(value: float | None) -> str:

@@ -40,7 +40,7 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
         "command": one_line(document.command, max_length=2000),
         "num_records": summary.num_records,
     }
-    environment = _template_environment()
+    environment = template_environment()
     environment.filters["tied"] = _tied
     style, _, _ = environment.loader.get_source(environment, "report.css")
     return environment.get_template("report.html.j2").render(style=Markup(style), **content)
@@ -51,7 +51,8 @@ def _tied(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%|[a-zµ]{1,2}\b|[KMG]iB)", "\u00a0", text)
 
 
-def _template_environment() -> Any:
+def template_environment() -> Any:
+    """The templates of this package; whatever goes into them is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -16,6 +16,9 @@ class RunProgress(Protocol):
     def note(self, text: str) -> None:
         """A step that is not a launch has begun."""
 
+    def say(self, text: str) -> None:
+        """A sentence that is worth keeping."""
+
     def plan(self, num_launches: int, work: int) -> None:
         """So many launches are planned now, of `work` tokens together (more may be planned later)."""
 
@@ -61,6 +64,9 @@ class QuietProgress:
     def note(self, text: str) -> None:
         """Nothing."""
 
+    def say(self, text: str) -> None:
+        """Nothing."""
+
     def plan(self, num_launches: int, work: int) -> None:
         """Nothing."""
 
@@ -81,6 +87,10 @@ class PlainProgress:
     def note(self, text: str) -> None:
         """The step on a line."""
         self._console.print(text, markup=False, highlight=False)
+
+    def say(self, text: str) -> None:
+        """The sentence on a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def plan(self, num_launches: int, work: int) -> None:
         """Remember the count."""
@@ -129,6 +139,10 @@ class LiveProgress:
     def note(self, text: str) -> None:
         """The step in the place of the launch."""
         self._update(description=text)
+
+    def say(self, text: str) -> None:
+        """The sentence above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False)
 
     def plan(self, num_launches: int, work: int) -> None:
         """A longer bar."""

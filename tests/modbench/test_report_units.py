@@ -66,3 +66,19 @@ def test_sizes_are_read_as_users_write_them(written, num_bytes):
 def test_other_sizes_are_refused_with_what_is_expected(written):
     with pytest.raises(ValueError, match="expected a size such as 8 GiB or 512 MiB, or an integer of bytes"):
         units.parse_bytes(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h", 7200), ("1h0m5s", 3605), ("120m", 7200)],
+)
+def test_times_that_users_write(text, seconds):
+    assert units.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "0s", "0h0m", "1.5h", "-5m", "5m1h", "10 m", "10min", "m", "10m ", "١m", "9999999s"]
+)
+def test_other_times_are_refused_with_the_units(text):
+    with pytest.raises(ValueError, match="h, m and s, such as 90s, 10m or 1h30m"):
+        units.parse_duration(text)
