@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from modbench import __version__
+from modbench.command_protocol import protocol_json_schema
 from modbench.errors import ModbenchError, OptionError
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
@@ -94,7 +95,7 @@ def run(
         bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")
     ] = False,
     allow_entry: Annotated[
-        bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
+        bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
     ] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
@@ -314,9 +315,13 @@ def calibrate(
 @app.command()
 def schema(
     record: Annotated[bool, typer.Option("--record", help="Of a record line instead of a scenario file.")] = False,
+    command_protocol: Annotated[
+        bool, typer.Option("--command-protocol", help="Of what a `command:` reads and answers instead.")
+    ] = False,
 ) -> None:
     """Print the JSON Schema of a scenario file, for editors."""
-    sys.stdout.write(json.dumps(record_json_schema() if record else json_schema(), indent=2) + "\n")
+    make = protocol_json_schema if command_protocol else record_json_schema if record else json_schema
+    sys.stdout.write(json.dumps(make(), indent=2) + "\n")
 
 
 def _budget_s(text: str) -> int:

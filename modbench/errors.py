@@ -27,11 +27,15 @@ class OutputError(ModbenchError):
 
 
 class EntryNotAllowedError(ModbenchError):
-    """The scenario names code to import (`entry:`) and the caller did not pass `--allow-entry`."""
+    """The scenario names code to run (`entry:`, `command:`) and the caller did not pass `--allow-entry`."""
 
 
 class UnsupportedError(ModbenchError):
     """Asked for something that this machine, model or version does not have; the text names what is available."""
+
+
+class AnswerError(ModbenchError):
+    """A program that measures itself (`command:`) ended badly, or what it answered is not what its protocol allows."""
 
 
 class LaunchError(ModbenchError):

@@ -18,10 +18,10 @@ from modbench.scenario import BASELINE, MethodSettings, Point, load_scenario, re
 from modbench.scenario.config_shape import shape_of_file
 from modbench.scenario.models import (
     DenseSettings,
-    EntrySettings,
     RoutedLayersValue,
     SkipLayersSettings,
     ThresholdSettings,
+    runs_foreign_code,
 )
 from modbench.scenario.wording import near_match, show
 
@@ -122,7 +122,7 @@ def _scenario_target(path: Path, options: Options) -> Target:
         device_kind=kind,
         threads=measure.threads,
         memory_limit_bytes=None if measure.memory_limit == "auto" else measure.memory_limit,
-        not_predicted=tuple(label for label, item in settings.items() if isinstance(item, EntrySettings)),
+        not_predicted=tuple(label for label, item in settings.items() if not _is_predicted(label, item)),
     )
 
 
@@ -147,14 +147,18 @@ def _sizes(contexts: Sequence[int], batches: Sequence[int]) -> tuple[tuple[int, 
     return tuple((context, batch) for batch in batches for context in contexts)
 
 
+def _is_predicted(label: str, settings: MethodSettings) -> bool:
+    return label == BASELINE or not runs_foreign_code(settings.method)
+
+
 def _predicted_methods(
     settings: Mapping[str, MethodSettings], num_layers: int, options: Options
 ) -> tuple[PredictedMethod, ...]:
-    """The baseline first; without methods that are code of the user's own."""
+    """The baseline first, as the dense model whoever runs it; without other methods that are code of the user's own."""
     found = [
-        _predicted_method(label, item, num_layers, options)
+        _predicted_method(label, DenseSettings() if label == BASELINE else item, num_layers, options)
         for label, item in settings.items()
-        if not isinstance(item, EntrySettings)
+        if _is_predicted(label, item)
     ]
     return tuple(sorted(found, key=lambda method: method.label != BASELINE))
 

@@ -15,6 +15,11 @@ from modbench.trace_record import TraceRecord
 
 CANNOT_WRITE_EXIT = 73  # of a worker whose disk is full (sysexits.h: cannot create); it cannot say so in a file
 
+TOKENS_SUFFIX, OUTCOME_SUFFIX = (
+    ".tokens",
+    ".outcome",
+)  # beside a job's result: what a program that measures itself is handed
+
 
 class Job(BaseModel):
     """One piece of work for one fresh process.

@@ -24,7 +24,7 @@ from modbench.profiling.phase_peaks import PhasePeaks
 from modbench.profiling.timing import CUDA_WARMUP_S, Sample, phase_durations, take_sample, warm_up
 from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
 from modbench.scenario import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE
-from modbench.tokens import PromptTokens, prompt_tokens
+from modbench.tokens import WRAPPED_PROMPT, PromptTokens, prompt_tokens
 from reference_impl import Decision
 
 OnPhase = Callable[[str], None]
@@ -246,7 +246,7 @@ def _missed_target(method: Method, measured: KeepRatios, routed_layers: Sequence
 
 
 def _input_flags(tokens: PromptTokens, method: Method, model: dict[str, Any]) -> list[str]:
-    flags = ["prompt text too short: a row goes on from its beginning"] if tokens.is_wrapped else []
+    flags = [WRAPPED_PROMPT] if tokens.is_wrapped else []
     if method.target_keep_ratio() is not None:
         flags.append(RANDOM_ROUTER if model["weights"] == "random" else CALIBRATED_ROUTER)
     return flags

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 RESERVE_BYTES = 1024**3  # left to the parent, the kernel and everybody else
+NEAR_LIMIT_RATIO = 0.9  # a killed process that held this share of what the machine had left was killed for it
 RESERVE_RATIO = 0.05  # of what is available, where that is more
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
@@ -24,6 +25,19 @@ UNLIMITED_BYTES = 2**60  # version 1 writes "no limit" as a number near 2**63
 M_MMAP_THRESHOLD = -3  # mallopt(3)
 LARGE_BLOCK_BYTES = 1024**2
 FIRST_TO_KILL = "1000"  # proc(5): the highest oom_score_adj
+OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "not enough memory",
+    "memoryerror",
+    "bad_alloc",
+    "alloc_failed",
+    "could not create a primitive",
+    "could not create a memory",
+    "start new thread",
+    "resource temporarily unavailable",  # of a thread's stack
+)
 
 
 def automatic_limit() -> int | None:
@@ -97,6 +111,11 @@ def return_large_blocks() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES) == 1
+
+
+def tells_out_of_memory(text: str) -> bool:
+    """Whether an error's text is what libraries say when they run out of memory."""
+    return any(told in text.lower() for told in OUT_OF_MEMORY_TEXTS)
 
 
 def be_killed_first() -> None:

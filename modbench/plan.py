@@ -250,7 +250,7 @@ def _resolved_settings(method: MethodSettings, num_layers: int) -> dict[str, Any
 
 def _axis_value(key: str, point: Point, settings: dict[str, dict[str, Any]]) -> Any:
     _, label, name, *inside = key.split(".")
-    return value_at(point, key) if inside else settings[label][name]
+    return value_at(point, key) if inside else settings[label].get(name)
 
 
 def _work(point: Point, cell_id: str, settings: dict[str, Any], base: Path, device_kind: str) -> PointWork:

@@ -15,6 +15,7 @@ from contextlib import suppress
 import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+KILLED_EXIT = -signal.SIGKILL
 END_TIMEOUT_S = 60.0  # a process inside a driver call ends only when that returns
 POLL_INTERVAL_S = 0.005
 
@@ -61,6 +62,14 @@ def kill_group(pid: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
             return
+
+
+def signal_name(number: int) -> str:
+    """A signal as manuals write it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def rss_bytes_of(pid: int) -> int | None:

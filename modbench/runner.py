@@ -15,7 +15,7 @@ from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.budget import expected_text, quad_costs, source_text
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
-from modbench.job import GuardReport, Job, Probe, failed_record
+from modbench.job import OUTCOME_SUFFIX, TOKENS_SUFFIX, GuardReport, Job, Probe, failed_record
 from modbench.launch_costs import Expected, LaunchCosts
 from modbench.memory_limit import automatic_limit, job_limits
 from modbench.noise_floor import known_floor
@@ -25,7 +25,7 @@ from modbench.record import NOISE_FLOOR, GuardResult, Record, append_record
 from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
 from modbench.run_folder import LOG_FILE, PARTIAL_SUFFIX, RunFolder, claim_work, locked
-from modbench.scenario import LoadedScenario
+from modbench.scenario import LoadedScenario, runs_foreign_code
 from modbench.tracing import trace_launches
 
 STOPS_SERIES = ("oom", "timeout", "crashed")  # a larger point of the same series would fare no better
@@ -222,7 +222,7 @@ class Runner:
         }
         name = content_hash(key)
         if name not in self._guards:
-            cached = None if spec.kind == "entry" else machine_cache.load("guard", key)
+            cached = None if runs_foreign_code(spec.kind) else machine_cache.load("guard", key)
             if cached is not None:
                 self._guards[name] = GuardReport.model_validate(cached)
             else:
@@ -281,24 +281,22 @@ class Runner:
             "sha256": self.loaded.text_sha256,
             "overrides": list(self.loaded.overrides),
         }
-        own = {"scenario": scenario, "command": self.folder.command, "started": self.folder.started_utc}
+        own: dict[str, Any] = {"scenario": scenario, "command": self.folder.command, "started": self.folder.started_utc}
         own |= {"modbench": __version__, **self.git_facts, **self.side_facts}
         own |= {NOISE_FLOOR: dict(self.noise_floors)} if self.noise_floors else {}
         return own
 
 
 def refuse_entries(loaded: LoadedScenario, option: str = "--allow-entry") -> None:
-    """Raise for the first method that would import code of the scenario's choice, which `option` allows.
+    """Raise for the first method that would run code of the scenario's choice, which `option` allows.
 
     Raises:
         EntryNotAllowedError: there is one.
     """
     for label, settings in loaded.scenario.methods.items():
-        if settings.method == "entry":
-            raise EntryNotAllowedError(
-                f"{loaded.path}: methods.{label}: entry imports and runs {settings.entry!r}; "
-                f"pass {option} if you trust it"
-            )
+        what = getattr(settings, "foreign_code", None)
+        if what is not None:
+            raise EntryNotAllowedError(f"{loaded.path}: methods.{label}: {what}; pass {option} if you trust it")
 
 
 def run_scenario(
@@ -325,7 +323,7 @@ def run_scenario(
 
 def remove_leftovers(folder: RunFolder) -> None:
     """Remove the hand-over files of this try, and of earlier ones that were killed."""
-    for suffix in (RESULT_SUFFIX, PROGRESS_SUFFIX, PARTIAL_SUFFIX):
+    for suffix in (RESULT_SUFFIX, PROGRESS_SUFFIX, PARTIAL_SUFFIX, TOKENS_SUFFIX, OUTCOME_SUFFIX):
         for leftover in folder.path.glob(f".*{suffix}"):
             leftover.unlink(missing_ok=True)
 

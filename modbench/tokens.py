@@ -18,6 +18,8 @@ from modbench.errors import UnsupportedError
 from modbench.plan import PointWork
 from modbench.scenario.prompt_text import read_text_source
 
+WRAPPED_PROMPT = "prompt text too short: a row goes on from its beginning"
+
 
 @dataclass(frozen=True)
 class PromptTokens:

@@ -21,12 +21,20 @@ import torch
 from modbench.checks import DoctorReport
 from modbench.doctor import examine
 from modbench.errors import EntryNotAllowedError, UnsupportedError
+from modbench.foreign_launch import do_foreign_job
 from modbench.guard import check_identities
 from modbench.job import CANNOT_WRITE_EXIT, GuardReport, Job, JobResult, Probe, failed_record
 from modbench.launch import run_launch
 from modbench.launch_server import serve
-from modbench.memory_limit import be_killed_first, lift_limit, limit_this_process, return_large_blocks
-from modbench.methods import METHODS
+from modbench.memory_limit import (
+    be_killed_first,
+    lift_limit,
+    limit_this_process,
+    return_large_blocks,
+    tells_out_of_memory,
+)
+from modbench.methods import METHODS, Program
+from modbench.plan import RunSpec
 from modbench.process_tree import end_with_parent
 from modbench.profiling import torch_memory
 from modbench.profiling.ceilings import known_ceilings
@@ -34,22 +42,11 @@ from modbench.profiling.environment import describe_environment
 from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
 from modbench.profiling.process_memory import peak_rss_bytes, rss_bytes
 from modbench.record import Status
+from modbench.scenario import runs_foreign_code
 from modbench.traced_launch import run_traced_launch
 from modbench.units import format_bytes
 from reference_impl import UnsupportedModelError
 
-OUT_OF_MEMORY_TEXTS = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "out of memory",
-    "not enough memory",
-    "bad_alloc",
-    "alloc_failed",
-    "could not create a primitive",
-    "could not create a memory",
-    "start new thread",
-    "resource temporarily unavailable",  # of a thread's stack
-)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -114,10 +111,15 @@ def guard(job: Job) -> GuardReport:
     )
 
 
+def method_program(spec: RunSpec | None) -> Program | None:
+    """The program that measures the method in its own process, where there is one."""
+    return None if spec is None else METHODS[spec.kind](spec.point.settings).program()
+
+
 def _status_of(error: Exception) -> Status:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _errno(error) == errno.ENOMEM:
         return "oom"
-    if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY_TEXTS):
+    if isinstance(error, RuntimeError) and tells_out_of_memory(str(error)):
         return "oom"
     return "unsupported" if isinstance(error, UnsupportedError | UnsupportedModelError) else "failed"
 
@@ -155,8 +157,12 @@ def do_job(job: Job) -> JobResult:
     try:
         progress.enter("start")
         torch.set_num_threads(job.threads)
-        if job.spec is not None and job.spec.kind == "entry" and not job.allow_entry:
-            raise EntryNotAllowedError(f"method {job.spec.method}: entry: imports code; pass --allow-entry to run it")
+        if job.spec is not None and runs_foreign_code(job.spec.kind) and not job.allow_entry:
+            raise EntryNotAllowedError(
+                f"method {job.spec.method}: {job.spec.kind}: runs code that the scenario names; pass --allow-entry to run it"
+            )
+        if (program := method_program(job.spec)) is not None:  # has the limits put on it: this process measures nothing
+            return do_foreign_job(job, program, progress.enter)
         if job.kind == "doctor":  # has no limit; a device that is not there is among its findings
             return JobResult(doctor=doctor(job))
         limit_memory(job, resolve_device(job.device))

@@ -61,8 +61,7 @@ def _row_doubts(row: MethodRow) -> list[str]:
     if row.has_failed:
         return []
     doubts = [f"wrong: {failure_text(name)}; its speed counts for nothing" for name in row.failed_identities]
-    for name in (name for name, result in row.guard.items() if result == "declared"):
-        doubts.append(f"declared: identity {name} does not hold: {row.declared.get(name, 'no reason given')}")
+    doubts += _declarations(row)
     for phase in ("prefill", "decode"):
         share = row.values[f"{phase}_share_of_ideal"]
         if share is not None and share > ABOVE_IDEAL and not row.is_wrong:
@@ -83,6 +82,16 @@ def _row_doubts(row: MethodRow) -> list[str]:
             + ", ".join(f"p{p} n/a (needs {PERCENTILE_NEEDS[p]})" for p in missing)
         )
     return doubts
+
+
+def _declarations(row: MethodRow) -> list[str]:
+    """Identities that are declared away, each with its reason; one line where one reason goes for all there are."""
+    reasons = {
+        name: row.declared.get(name, "no reason given") for name, result in row.guard.items() if result == "declared"
+    }
+    if len(reasons) == len(row.guard) > 1 and len(set(reasons.values())) == 1:
+        return [f"declared: no identity is checked: {reason}" for reason in set(reasons.values())]
+    return [f"declared: identity {name} does not hold: {reason}" for name, reason in reasons.items()]
 
 
 def _open_questions(row: MethodRow) -> list[str]:

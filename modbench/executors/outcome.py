@@ -5,7 +5,6 @@ or probe) with the phase it came to and its last memory. The one end that is not
 """
 
 import json
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from pydantic import ValidationError
 
 from modbench.errors import OutputError
 from modbench.job import CANNOT_WRITE_EXIT, Job, JobResult, failed_record
+from modbench.memory_limit import NEAR_LIMIT_RATIO
+from modbench.process_tree import KILLED_EXIT, signal_name
 from modbench.record import Status
 from modbench.units import MIB, format_bytes
 
-KILLED_EXIT = -signal.SIGKILL
 MAX_RESULT_BYTES = 256 * MIB  # raw samples of the longest launch take far less
-NEAR_LIMIT_RATIO = 0.9  # a killed process that held this share of what the machine had left was killed for it
 SEE_LOG = "see worker.log in the output folder"
 
 
@@ -114,14 +113,7 @@ def _meaning(job: Job, end: ChildEnd, timeout_s: float, phase: str) -> tuple[Sta
         cause = "the kernel did not do it for memory" if is_cleared else "most often the kernel was out of memory"
         return "crashed", f"killed by SIGKILL in phase {phase}{memory}: {cause}"
     hint = "it was near its memory limit" if is_near else SEE_LOG
-    return "crashed", f"ended by {_signal_name(-end.exit_code)} in phase {phase}{memory}: {hint}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+    return "crashed", f"ended by {signal_name(-end.exit_code)} in phase {phase}{memory}: {hint}"
 
 
 def _last_progress(path: Path) -> tuple[str, int | None]:

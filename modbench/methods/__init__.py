@@ -1,6 +1,7 @@
 """WHAT is measured: one file per method. `METHODS[kind](settings)` is the recipe; add a method by adding a file and a line here."""
 
-from modbench.methods.base import Method, Subject
+from modbench.methods.base import Method, Program, Subject
+from modbench.methods.command import Command
 from modbench.methods.dense import Dense
 from modbench.methods.entry import Entry
 from modbench.methods.kv_only import KvOnly
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "masked": Masked,
     "kv_only": KvOnly,
     "entry": Entry,
+    "command": Command,
 }
 
-__all__ = ["METHODS", "Method", "Subject"]
+__all__ = ["METHODS", "Method", "Program", "Subject"]

@@ -9,6 +9,7 @@ Shapes: B batch, T prompt tokens, V vocabulary.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +74,15 @@ class Subject(ABC):
         yield
 
 
+@dataclass(frozen=True)
+class Program:
+    """A method that is built, run and timed by a process of its own: what to start, and which key of the scenario says so."""
+
+    command: tuple[str, ...]
+    key: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
 class Method(ABC):
     """A recipe. `declared` names the identities that do not hold, or mean nothing, for it, each with the reason."""
 
@@ -81,6 +91,10 @@ class Method(ABC):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
+
+    def program(self) -> Program | None:
+        """The program that measures it instead of the worker; None for a method that is built here."""
+        return None
 
     @abstractmethod
     def build(self, point: PointWork, device: torch.device) -> Subject:

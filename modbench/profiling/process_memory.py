@@ -5,8 +5,6 @@ In: nothing. Out: bytes, or None where the kernel has no such file.
 
 from pathlib import Path
 
-import psutil
-
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): writing 5 resets the peak resident set size
@@ -35,4 +33,6 @@ def peak_rss_bytes() -> int | None:
 
 def rss_bytes() -> int:
     """The resident set now, in bytes."""
+    import psutil  # the rest of this file also runs under interpreters that have no psutil
+
     return psutil.Process().memory_info().rss

@@ -15,6 +15,7 @@ from modbench.scenario.models import (
     Prompt,
     Scenario,
     Workload,
+    runs_foreign_code,
 )
 from modbench.scenario.prompt_text import read_prompt_text, read_text_source
 from modbench.scenario.routed_layers import resolve_routed_layers
@@ -45,5 +46,6 @@ __all__ = [
     "read_prompt_text",
     "read_text_source",
     "resolve_routed_layers",
+    "runs_foreign_code",
     "value_at",
 ]

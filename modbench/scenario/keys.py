@@ -14,6 +14,8 @@ from modbench.scenario.models import SETTINGS, Point, Scenario
 from modbench.scenario.source import KeyPath
 from modbench.scenario.wording import shorten, show, suggestion
 
+FREE_FORM = ("options", "env")  # of a method: mappings whose keys are the user's own
+
 
 def model_at(path: KeyPath, kinds: Mapping[str, str]) -> type[BaseModel] | None:
     """Return the model that describes the mapping at `path`, or None where the file holds something else."""
@@ -58,7 +60,7 @@ def unknown_key(parts: Sequence[str], kinds: Mapping[str, str]) -> str | None:
 
 
 def _is_free_form(parts: Sequence[str], index: int) -> bool:
-    return parts[0] == "methods" and index >= 3 and parts[2] == "options"
+    return parts[0] == "methods" and index >= 3 and parts[2] in FREE_FORM
 
 
 def replaced(data: Mapping[str, Any], parts: Sequence[str], value: Any) -> dict[str, Any]:

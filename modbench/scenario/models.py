@@ -4,9 +4,22 @@ In: plain data from `source.py`. Out: `Scenario`, and per matrix cell a `Point` 
 Every message raised here says what was found and what is allowed; `problems.py` puts file and line before it.
 """
 
+import re
+import shlex
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from modbench.presets import PRESETS, Geometry, Positions
 from modbench.units import MIB, SIZE_PATTERN, SIZE_TEXT, parse_bytes
@@ -17,6 +30,7 @@ MAX_SEED = 2**63 - 1
 MAX_COUNT = 10_000  # launches, samples, warm-ups
 MAX_TIMEOUT_S = 604_800  # a week
 MAX_THREADS = 1024
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # of the environment
 MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES = MIB, 2**50
 KEEP_RATIO_RELATIVE = 0.10  # a measured keep ratio off its target by more than 10 % of it (or 0.01) is invalid
 KEEP_RATIO_ABSOLUTE = 0.01
@@ -66,6 +80,18 @@ def _parse_memory_limit(value: Any) -> Any:
     if not MIN_MEMORY_LIMIT_BYTES <= size <= MAX_MEMORY_LIMIT_BYTES:
         raise ValueError(f"expected {allowed}, from 1 MiB to 1024 TiB")
     return size
+
+
+def _parse_command(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value) and value[0]:
+        return value
+    raise ValueError('expected a list of words, the program first, such as ["./engine", "--flag"]; quote numbers')
+
+
+def _check_variables(value: dict[str, str]) -> dict[str, str]:
+    if all(re.fullmatch(VARIABLE, name) for name in value):
+        return value
+    raise ValueError("expected names of letters, digits and '_', no digit first")
 
 
 def _is_count(value: Any, minimum: int) -> bool:
@@ -199,11 +225,52 @@ class TopkSettings(_RoutedSettings):
 
 
 class EntrySettings(StrictModel):
-    """A user's own implementation; imported in the worker only, and only with `--allow-entry`."""
+    """A user's own implementation; imported in the worker, or by another interpreter, and only with `--allow-entry`."""
+
+    runs_foreign_code: ClassVar[bool] = True
 
     method: Literal["entry"] = "entry"
     entry: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:factory")
     options: dict[str, Any] = Field(default_factory=dict, description="handed to the factory as they are")
+    python: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="another interpreter that imports and times it: Python 3.10 or newer with torch"
+    )
+
+    @property
+    def foreign_code(self) -> str:
+        """What would run, in words."""
+        return f"entry imports and runs {self.entry!r}" + (f" with {self.python!r}" if self.python else "")
+
+    @model_serializer(mode="wrap")
+    def _without_absent_python(self, serialize: Callable[["EntrySettings"], dict[str, Any]]) -> dict[str, Any]:
+        """Where no interpreter is named, none is part of the identity of the work."""
+        return {key: value for key, value in serialize(self).items() if key != "python" or value is not None}
+
+
+class CommandSettings(StrictModel):
+    """A program that builds, runs and times itself and answers with JSON (docs/engines.md); only with `--allow-entry`."""
+
+    runs_foreign_code: ClassVar[bool] = True
+
+    method: Literal["command"] = "command"
+    command: Annotated[
+        list[str],
+        BeforeValidator(_parse_command),
+        WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+    ] = Field(description="the program and its arguments; no shell reads them")
+    options: dict[str, Any] = Field(default_factory=dict, description="handed to the program as they are")
+    env: Annotated[
+        dict[str, str],
+        AfterValidator(_check_variables),
+        WithJsonSchema(
+            {"type": "object", "additionalProperties": {"type": "string"}, "propertyNames": {"pattern": VARIABLE}}
+        ),
+    ] = Field(default_factory=dict, description="environment variables of the program, beside those of modbench")
+
+    @property
+    def foreign_code(self) -> str:
+        """What would run, in words."""
+        return f"command runs {shlex.join(self.command)!r}"
 
 
 MethodSettings = (
@@ -214,6 +281,7 @@ MethodSettings = (
     | MaskedSettings
     | KvOnlySettings
     | EntrySettings
+    | CommandSettings
 )
 LabelledSettings = Annotated[MethodSettings, Field(discriminator="method")]
 SETTINGS: dict[str, type[StrictModel]] = {
@@ -224,8 +292,14 @@ SETTINGS: dict[str, type[StrictModel]] = {
     "masked": MaskedSettings,
     "kv_only": KvOnlySettings,
     "entry": EntrySettings,
+    "command": CommandSettings,
 }
 BASELINE = "dense"
+
+
+def runs_foreign_code(kind: str) -> bool:
+    """Whether methods of this kind run code that the scenario names: only with `--allow-entry`, and checked anew in every run."""
+    return getattr(SETTINGS[kind], "runs_foreign_code", False)
 
 
 class Prompt(StrictModel):

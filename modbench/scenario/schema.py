@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from modbench.scenario.labels import LABEL
-from modbench.scenario.models import BASELINE, SETTINGS, Scenario
+from modbench.scenario.labels import KINDS_BY_KEY, LABEL
+from modbench.scenario.models import BASELINE, SETTINGS, Scenario, runs_foreign_code
 from modbench.scenario.search import SEARCHABLE, SearchSettings
 
 
@@ -12,17 +12,21 @@ def json_schema() -> dict[str, Any]:
     schema = Scenario.model_json_schema()
     definitions = schema["$defs"]
     references = {kind: {"$ref": f"#/$defs/{model.__name__}"} for kind, model in SETTINGS.items()}
-    properties = {
+    properties: dict[str, Any] = {
         kind: reference
         if definitions[SETTINGS[kind].__name__].get("required")
         else {"anyOf": [reference, {"type": "null"}]}
         for kind, reference in references.items()
     }
-    labelled = [{"allOf": [reference], "required": ["method"]} for reference in references.values()]
+    properties[BASELINE]["anyOf"] += [reference for kind, reference in references.items() if runs_foreign_code(kind)]
+    labelled = [
+        reference if kind in KINDS_BY_KEY else {"allOf": [reference], "required": ["method"]}
+        for kind, reference in references.items()
+    ]
     schema["properties"]["methods"] = {
         "title": "Methods",
         "type": "object",
-        "description": "a known name, or a name of your own with method: inside",
+        "description": "a known name, or a name of your own with method:, entry: or command: inside",
         "properties": properties,
         "propertyNames": {"pattern": f"^{LABEL.pattern}$"},
         "additionalProperties": {"anyOf": labelled},

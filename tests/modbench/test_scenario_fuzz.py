@@ -13,7 +13,20 @@ from modbench.scenario import load_scenario
 from tests.modbench.test_scenario_example import BASE
 
 KEYS = st.sampled_from(
-    ["name", "model", "methods", "workload", "matrix", "expect", "measure", "dense", "preset", "context"]
+    [
+        "name",
+        "model",
+        "methods",
+        "workload",
+        "matrix",
+        "expect",
+        "measure",
+        "dense",
+        "preset",
+        "context",
+        "command",
+        "env",
+    ]
 )
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([*PRESETS])
 VALUES = st.recursive(

@@ -81,7 +81,7 @@ CHANGES = {
     "unknown method": (
         "threshold: {", "treshold: {",
         "x.yaml:5: methods.treshold: got the unknown method 'treshold'; expected one of dense, threshold, topk, "
-        "skip_layers, masked, kv_only, entry; did you mean threshold?",
+        "skip_layers, masked, kv_only, entry, command; did you mean threshold?",
     ),
     "unknown kind": (
         "threshold: {", "mine: {method: treshold, ", "x.yaml:5: methods.mine.method: got 'treshold'; did you mean threshold?",
