@@ -1,4 +1,5 @@
-"""What modbench itself costs: start-up, validation, and the report of 1,000 records. Targets: docs/performance.md.
+"""What modbench itself costs: start-up, validation, the report of 1,000 records, the comparison of 10,000. Targets:
+docs/performance.md.
 
 Run with: .venv/bin/python -m pytest benchmarks/test_own_cost.py
 The records are the published quickstart's, repeated under new ids, so that their size is that of real ones.
@@ -13,13 +14,14 @@ import pytest
 
 from modbench.analysis import summarise
 from modbench.plan import Pair
-from modbench.record import append_record, load_records, read_records
+from modbench.record import RECORDS_FILE, append_record, load_records, read_records
 from modbench.report.document import Document
 from modbench.report.write import write_report
 
 PROJECT = Path(__file__).resolve().parents[1]
 PUBLISHED = PROJECT / "reports" / "published" / "quickstart-epyc"
 NUM_RECORDS = 1000
+NUM_COMPARED = 10_000
 
 
 def run_program(*arguments: str) -> None:
@@ -39,6 +41,24 @@ def thousand_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def two_long_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folders of two runs with 10,000 launches together: the published ones with quads counted on."""
+    published = read_records(PUBLISHED)
+    folders = []
+    for run_id in ("first", "second"):
+        folder = tmp_path_factory.mktemp(run_id)
+        lines = []
+        for number, record in zip(range(NUM_COMPARED // 2), itertools.cycle(published), strict=False):
+            repetition = number // len(published)
+            update = {"launch_id": f"{run_id}-{record.launch_id}-{repetition}", "run_id": run_id}
+            pair = Pair(quad=repetition, position=record.pair.position)
+            lines.append(record.model_copy(update={**update, "pair": pair}).model_dump_json() + "\n")
+        (folder / RECORDS_FILE).write_text("".join(lines))
+        folders.append(folder)
+    return folders
+
+
 def test_help_starts(benchmark):
     benchmark.pedantic(run_program, args=("--help",), rounds=10, warmup_rounds=1)
 
@@ -50,6 +70,11 @@ def test_validate_starts(benchmark):
 def test_estimate_of_a_70b_model(benchmark):
     command = ("estimate", "llama3.1-70b", "--device", "h200")
     benchmark.pedantic(run_program, args=command, rounds=10, warmup_rounds=1)
+
+
+def test_compare_of_10000_records(benchmark, two_long_runs):
+    command = ("compare", *(str(folder) for folder in two_long_runs))
+    benchmark.pedantic(run_program, args=command, rounds=3, warmup_rounds=1)
 
 
 def test_analysis_and_report_of_1000_records(benchmark, thousand_records, tmp_path):

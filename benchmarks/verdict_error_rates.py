@@ -27,7 +27,7 @@ from rich.console import Console
 from modbench.analysis import judge_family
 from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.code_under_test import Repository
-from modbench.environments import Installing
+from modbench.environments import Installing, Mode
 from modbench.host import fingerprint, host_facts
 from modbench.plan import LOOKS, PAIRS_PER_QUAD
 from modbench.provenance import git_state
@@ -107,14 +107,14 @@ def measure(folder: Path, extra_layers: int, num_cells: int) -> tuple[list[dict[
     repository = _repository(folder / "subject", extra_layers)
     (folder / "scenario.yaml").write_text(SCENARIO.format(layers=LAYERS, contexts=list(range(96, 96 + num_cells))))
     loaded = load_scenario(folder / "scenario.yaml")
-    installing = Installing("shared", None, folder / "install.log")
+    installing = Installing(Mode.SHARED, None, folder / "install.log")
     with other_revision(repository, "base", installing) as base, other_revision(repository, "main", installing) as main:
         session = SideSession((base, main), folder / "runs", "", True, PlainProgress(Console(stderr=True)))
         with open_benches(session, [loaded], ["subject"]) as (bench,):
             judged: dict[tuple[int, str, str], dict[str, Any]] = {}
             done, load_averages = 0, []
             for look in LOOKS:
-                bench.expect(look // PAIRS_PER_QUAD - done)
+                bench.announce(look // PAIRS_PER_QUAD - done)
                 for quad in range(done, look // PAIRS_PER_QUAD):
                     bench.run_quad(quad)
                     load_averages.append(round(os.getloadavg()[0], 2))

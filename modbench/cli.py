@@ -5,19 +5,30 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from modbench import __version__
 from modbench.command_protocol import protocol_json_schema
+from modbench.comparison_options import (
+    ComparisonFormat,
+    InconclusiveOption,
+    MetricOption,
+    ToleranceOption,
+    inconclusive_of,
+    parse_metrics,
+    parse_tolerance,
+)
+from modbench.environments import Mode
 from modbench.errors import ModbenchError, OptionError
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 from modbench.scenario.models import MAX_THREADS
-from modbench.units import parse_duration, parse_share
+from modbench.scenario.wording import show
+from modbench.units import parse_duration
 
 app = typer.Typer(
     name="modbench",
@@ -35,19 +46,15 @@ SetOption = Annotated[
     ),
 ]
 
+AllowEntryOption = Annotated[
+    bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"),
+]
+
 SEARCHED = {"workload.context": "longest context", "workload.batch": "largest batch"}
-
-
-class CountsAs(StrEnum):
-    """What an inconclusive comparison counts as in a gate."""
-
-    PASS = "pass"
-    FAIL = "fail"
-
-    @property
-    def counts_as(self) -> Literal["pass", "fail"]:
-        """The word itself, as a type that checkers know."""
-        return "pass" if self is CountsAs.PASS else "fail"
 
 
 class Format(StrEnum):
@@ -94,18 +101,11 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")
     ] = False,
-    allow_entry: Annotated[
-        bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
-    ] = False,
+    allow_entry: AllowEntryOption = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
     ] = False,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"
-        ),
-    ] = None,
+    budget: BudgetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
 ) -> None:
     """Run a scenario: measure every launch, then print and write the report.
@@ -118,8 +118,7 @@ def run(
     if device is not None:
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
-    budget_s = None if budget is None else _budget_s(budget)
-    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, budget_s))
+    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, _budget_s(budget)))
 
 
 @app.command()
@@ -197,19 +196,34 @@ def report(
 
 @app.command()
 def check(
-    candidates: Annotated[
-        list[str], typer.Argument(metavar="CANDIDATE...", help="Run folders, records files or patterns of them.")
+    subjects: Annotated[
+        list[str],
+        typer.Argument(metavar="CANDIDATE|SCENARIO...", help="Saved runs; with --against scenarios, to be measured."),
     ],
     baseline: Annotated[
         list[str] | None, typer.Option(metavar="BASE", help="The saved run to compare with. Repeatable.")
     ] = None,
-    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="How much slower is still the same.")] = "3%",
-    metrics: Annotated[
-        list[str] | None, typer.Option("--metric", metavar="NAME", help="Judge only this metric. Repeatable.")
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="Measure this git revision and the working tree side by side.")
     ] = None,
-    inconclusive: Annotated[
-        CountsAs | None, typer.Option(help="What an inconclusive comparison counts as.", show_default="exit code 3")
+    tolerance: ToleranceOption = "3%",
+    metrics: MetricOption = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="LABEL", help="With --against: compare only this. Repeatable."),
     ] = None,
+    inconclusive: InconclusiveOption = None,
+    environment: Annotated[Mode, typer.Option(help="With --against: what the other revision runs in.")] = Mode.AUTO,
+    install: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="What installs the other revision's environment.", show_default="pip"),
+    ] = None,
+    budget: BudgetOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="With --against: folder for the records.", show_default="reports/check/<time>")
+    ] = None,
+    overrides: SetOption = None,
+    allow_entry: AllowEntryOption = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a pull request's comment.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what the gate says.")] = False,
@@ -217,16 +231,36 @@ def check(
     """A gate: did it become slower, or does it need more memory?
 
     Exit codes: 0 same or faster, 1 slower (of counted values: more), 2 usage, 3 inconclusive, 4 not comparable, 5 failed or nothing
-    was compared.
+    was compared, 130 interrupted.
     """
-    from modbench.command_check import GateOptions, check_metrics, check_saved, parse_tolerance
+    from modbench.gate_output import GateOptions
 
-    if not baseline:
-        raise OptionError("check: got no --baseline; expected a saved run to compare with; pass --baseline BASE")
-    counts_as = None if inconclusive is None else inconclusive.counts_as
-    options = GateOptions(counts_as, check_metrics(metrics or []), junit, markdown, quiet)
-    share = parse_tolerance(tolerance)
-    raise typer.Exit(check_saved(candidates, baseline, share, options=options, command=_command_line()))
+    gate = GateOptions(inconclusive_of(inconclusive), junit, markdown, quiet)
+    share, wanted = parse_tolerance(tolerance), parse_metrics(metrics)
+    if (against is None) == (not baseline):
+        found = "neither" if against is None else "both"
+        raise OptionError(f"check: got {found} of --against REV and --baseline BASE; expected one of them")
+    if against is None:
+        from modbench.command_check import check_saved
+
+        raise typer.Exit(check_saved(subjects, baseline or [], share, wanted, gate, _command_line()))
+    from modbench.command_against import AgainstOptions, check_against
+
+    options = AgainstOptions(
+        revision=against,
+        tolerance=share,
+        gate=gate,
+        metrics=wanted,
+        methods=tuple(methods or ()),
+        environment=environment,
+        install=install,
+        output=output,
+        budget_s=_budget_s(budget),
+        allow_entry=allow_entry,
+        command=_command_line(),
+    )
+    loaded = [load_scenario(Path(subject), overrides or []) for subject in subjects]
+    raise typer.Exit(check_against(loaded, options))
 
 
 @app.command()
@@ -286,14 +320,13 @@ def calibrate(
         Path | None, typer.Argument(metavar="[SCENARIO.yaml]", help="What to measure.", show_default="a small model")
     ] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of launches per method and point.")] = 40,
-    tolerance: Annotated[str, typer.Option(metavar="PERCENT", help="The change that must not be missed.")] = "3%",
+    tolerance: ToleranceOption = "3%",
+    budget: BudgetOption = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the records.", show_default="reports/calibration/<time>")
     ] = None,
     overrides: SetOption = None,
-    allow_entry: Annotated[
-        bool, typer.Option("--allow-entry", help="Let the scenario import and run code named by `entry:`.")
-    ] = False,
+    allow_entry: AllowEntryOption = False,
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.CONSOLE,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
 ) -> None:
@@ -307,9 +340,49 @@ def calibrate(
 
     loaded = None if scenario is None else load_scenario(scenario, overrides or [])
     options = CalibrateOptions(
-        loaded, pairs, _share(tolerance), output, allow_entry, format is Format.JSON, quiet, _command_line()
+        scenario=loaded,
+        num_pairs=pairs,
+        tolerance=parse_tolerance(tolerance),
+        output=output,
+        budget_s=_budget_s(budget),
+        allow_entry=allow_entry,
+        is_json=format is Format.JSON,
+        is_quiet=quiet,
+        command=_command_line(),
     )
     raise typer.Exit(calibrate_command(options, overrides or []))
+
+
+@app.command()
+def compare(
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help="A run's folder, a records file, or a quoted glob of them.")
+    ],
+    candidates: Annotated[list[str], typer.Argument(metavar="CANDIDATE...", help="What is compared with it.")],
+    tolerance: ToleranceOption = "3%",
+    metrics: MetricOption = None,
+    format: Annotated[ComparisonFormat, typer.Option(help="How it is printed.")] = ComparisonFormat.CONSOLE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write instead of printing.")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit by the verdicts, as a gate does.")] = False,
+    inconclusive: InconclusiveOption = None,
+) -> None:
+    """Compare saved runs: per point and metric the change, its interval and a verdict, and what differed.
+
+    Exit codes with --exit-code: 0 same or faster, 1 slower or more bytes, 3 inconclusive, 4 not comparable, 5 failed or
+    nothing judged. Without it 0, or 2 for a usage error.
+    """
+    from modbench.command_compare import compare_command
+
+    code = compare_command(
+        base,
+        candidates,
+        parse_tolerance(tolerance),
+        parse_metrics(metrics),
+        format,
+        output,
+        inconclusive_of(inconclusive),
+    )
+    raise typer.Exit(code if exit_code else 0)
 
 
 @app.command()
@@ -324,11 +397,11 @@ def schema(
     sys.stdout.write(json.dumps(make(), indent=2) + "\n")
 
 
-def _budget_s(text: str) -> int:
+def _budget_s(text: str | None) -> int | None:
     try:
-        return parse_duration(text)
+        return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise OptionError(f"--budget: got {text[:40]!r}; {error}") from error
+        raise OptionError(f"--budget: got {show(text)}; {error}") from error
 
 
 def _size_text(loaded: LoadedScenario) -> str:
@@ -339,13 +412,6 @@ def _size_text(loaded: LoadedScenario) -> str:
     launches = loaded.scenario.measure.launches
     each = "in up to three looks" if launches == "auto" else f"{points * methods * int(launches)} launches"
     return f"valid: {size}, {each}"
-
-
-def _share(tolerance: str) -> float:
-    try:
-        return parse_share(tolerance)
-    except ValueError as error:
-        raise OptionError(f"--tolerance: got {tolerance!r}; {error}") from None
 
 
 def _command_line() -> str:

@@ -5,13 +5,13 @@ output (gate_output.py), its exit code.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from modbench.analysis import compare_sides, margins_of
+from modbench.analysis import SideRecords, compare_all, margins_of
 from modbench.code_under_test import repository_under_test
 from modbench.environments import Installing, Mode
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
@@ -21,6 +21,7 @@ from modbench.revision import other_revision, working_tree
 from modbench.run_folder import new_folder
 from modbench.runner import refuse_entries
 from modbench.scenario import LoadedScenario
+from modbench.side_budget import SideBudget
 from modbench.side_by_side import measure_side_by_side
 from modbench.side_plan import BASE, CANDIDATE
 from modbench.side_session import SideSession, noise_floors_of, open_benches, records_of
@@ -31,15 +32,17 @@ INSTALL_LOG = "install.log"
 
 @dataclass(frozen=True)
 class AgainstOptions:
-    """`methods` are labels to compare, none: all; `tolerance` is a share; `install` the command for `environment` own."""
+    """What to compare with, and how: `tolerance` is a share, `metrics` and `methods` are those to compare (None, or none: all)."""
 
     revision: str
     tolerance: float
     gate: GateOptions
+    metrics: Collection[str] | None = None
     methods: tuple[str, ...] = ()
-    environment: Mode = "auto"
+    environment: Mode = Mode.AUTO
     install: str | None = None
     output: Path | None = None
+    budget_s: float | None = None
     allow_entry: bool = False
     command: str = ""
 
@@ -64,20 +67,25 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
     end_as_interrupt()
     try:
         with other_revision(repository, options.revision, installing) as base, display(Console(), is_quiet) as progress:
+            budget = SideBudget(options.budget_s, progress)
             session = SideSession(
                 (base, working_tree(repository)), folder, options.command, options.allow_entry, progress
             )
             with open_benches(session, scenarios, options.methods) as benches:
                 margins = margins_of(options.tolerance, noise_floors_of(benches))
-                measure_side_by_side(benches, LOOKS, margins)
+                budget.say_expected(benches, LOOKS)
+                measure_side_by_side(benches, LOOKS, margins, lambda rounds: budget.may_go_on(benches, rounds))
                 sides = [records_of(benches, side) for side in (BASE, CANDIDATE)]
     except KeyboardInterrupt:
         text = f"interrupted; what was measured is in {folder}, and no verdict can rest on it. Start again: {options.command}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
     label = f"{options.revision} ({str(base.git_facts['git_sha'])[:12]})"
-    compared = compare_sides(sides[BASE], sides[CANDIDATE], label, "working tree", options.tolerance, margins)
-    code = present_gate([compared], options.gate, lambda _: _rerun(scenarios, options), options.command)
+    base_side = SideRecords(label, sides[BASE])
+    compared = compare_all(
+        base_side, [SideRecords("working tree", sides[CANDIDATE])], options.tolerance, margins, options.metrics
+    )
+    code = present_gate(compared, options.gate, lambda _: _rerun(scenarios, options), options.command)
     Console().print(f"records: {folder}", markup=False, highlight=False, soft_wrap=True)
     return code
 

@@ -24,6 +24,7 @@ from modbench.report.calibration import CalibratedRow, calibration_facts, render
 from modbench.revision import working_tree
 from modbench.run_folder import new_folder
 from modbench.scenario import LoadedScenario, load_scenario
+from modbench.side_budget import SideBudget
 from modbench.side_by_side import Bench, measure_side_by_side
 from modbench.side_session import SideSession, open_benches
 
@@ -40,6 +41,7 @@ class CalibrateOptions:
     num_pairs: int
     tolerance: float
     output: Path | None
+    budget_s: float | None
     allow_entry: bool
     is_json: bool
     is_quiet: bool
@@ -64,7 +66,9 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
         with display(console, options.is_quiet) as progress:
             session = SideSession((here, here), folder, options.command, options.allow_entry, progress)
             with open_benches(session, [loaded], []) as (bench,):
-                measure_side_by_side([bench], [options.num_pairs], {})
+                budget = SideBudget(options.budget_s, progress)
+                budget.say_expected([bench], [options.num_pairs])
+                measure_side_by_side([bench], [options.num_pairs], {}, lambda rounds: budget.may_go_on([bench], rounds))
                 rows = _rows(bench, options.tolerance)
                 floor = _floor(bench, rows, is_general=options.scenario is None)
     except KeyboardInterrupt:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from modbench.code_under_test import Repository
 from modbench.errors import LaunchError, OptionError
@@ -22,7 +22,6 @@ from modbench.machine_cache import cache_folder
 from modbench.plan import content_hash
 from modbench.provenance import PROJECT, git
 
-Mode = Literal["auto", "own", "shared"]
 DECLARING = (  # files that say what a project depends on, beside the requirements files
     "setup.py",
     "setup.cfg",
@@ -37,13 +36,24 @@ COMPLETE = "complete"
 IMPORTS_WORKER = "import modbench.worker"
 
 
+class Mode(StrEnum):
+    """Which interpreter the other revision gets.
+
+    `auto`: this one where both revisions declare the same dependencies, else one in an environment of its own; `own`: always
+    that; `shared`: always this one.
+    """
+
+    AUTO = "auto"
+    OWN = "own"
+    SHARED = "shared"
+
+
 @dataclass(frozen=True)
 class Installing:
     """How an environment is made.
 
     Attributes:
-        mode: `auto`: this interpreter where both revisions declare the same dependencies, else an environment of its own;
-            `own`: always one of its own; `shared`: always this one.
+        mode: whether one is made.
         command: what installs the revision, started in its worktree with the new environment first on PATH; None: pip.
         log_path: takes what it prints.
     """
@@ -62,7 +72,7 @@ def interpreter_for(repository: Repository, sha: str, tree: Path, installing: In
     """
     declared = declared_dependencies(tree)
     is_same = declared == declared_dependencies(repository.root)
-    if installing.mode == "shared" or (installing.mode == "auto" and is_same and installing.command is None):
+    if installing.mode is Mode.SHARED or (installing.mode is Mode.AUTO and is_same and installing.command is None):
         return sys.executable
     key = [declared, sys.version, installing.command, str(repository.root), None if installing.command is None else sha]
     folder = cache_folder() / "environments" / content_hash(key)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from modbench.analysis.comparison import ComparedSides
-from modbench.analysis.gate import CountsAs, GateResult, gate_result, only_metrics
+from modbench.analysis.gate import CountsAs, GateResult, gate_result
 from modbench.errors import OutputError
 from modbench.report.comparison import render_comparison
 from modbench.report.gate import Rerun, gate_lines
@@ -25,10 +25,9 @@ from modbench.report.pull_request import render_pull_request
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What a gate was asked for: `counts_as` of INCONCLUSIVE, the `metrics` to judge (none: all), and files to write."""
+    """What a gate was asked for: what INCONCLUSIVE counts as, and files to write."""
 
     counts_as: CountsAs | None = None
-    metrics: tuple[str, ...] = ()
     junit: Path | None = None
     markdown: Path | None = None
     is_quiet: bool = False
@@ -44,27 +43,26 @@ def present_gate(
 
     Args:
         compared: everything that was compared.
-        options: what to judge and write.
+        options: what to make of it, and to write.
         rerun: the command that measures some of `compared` again, to which `--set` may be added; "" where there is none.
         command: what reproduces it all.
 
     Raises:
         OutputError: a file that was asked for cannot be written.
     """
-    judged = [only_metrics(sides, options.metrics) for sides in compared]
-    result = gate_result(judged, options.counts_as)
+    result = gate_result(compared, options.counts_as)
     lines = gate_lines(result, rerun)
     is_on_github = os.environ.get("GITHUB_ACTIONS") == "true"
     with _commands_stopped(is_on_github):
         console = Console()
         if not options.is_quiet:
-            for sides in judged:
+            for sides in compared:
                 render_comparison(sides, console)
             console.print()
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    page = render_pull_request(judged, result, lines, command)
-    _write(options.junit, "--junit", render_junit(judged, options.counts_as))
+    page = render_pull_request(compared, result, lines, command)
+    _write(options.junit, "--junit", render_junit(compared, options.counts_as))
     _write(options.markdown, "--markdown", page)
     if is_on_github:
         sys.stdout.write("".join(f"{line}\n" for line in annotations(result, lines)))

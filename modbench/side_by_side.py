@@ -7,11 +7,12 @@ records carry that they belong together, so that `compare` finds their pairs.
 busy minute of the machine is spread over many comparisons instead of deciding one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modbench.analysis import judge_family, side_by_side_comparisons
 from modbench.job import Probe
+from modbench.launch_costs import Expected
 from modbench.plan import PAIRS_PER_QUAD, Pair, Plan, RunSpec, build_plan
 from modbench.record import Record, append_record
 from modbench.report.progress import RunProgress
@@ -50,7 +51,14 @@ class SideRunner(Runner):
 
     def launch(self, spec: RunSpec, label: str) -> Record:
         """Measure one launch; its record is on disk when this returns."""
-        return self._keep(self._measure(spec, label))
+        started = self.clock()
+        record = self._keep(self._measure(spec, label))
+        self.costs.add(spec, self._machine(spec), self.clock() - started)
+        return record
+
+    def expected_s(self, spec: RunSpec) -> Expected | None:
+        """What a launch will take, where earlier ones tell."""
+        return self._expect(spec)
 
     def prune(self, spec: RunSpec, label: str, reason: str) -> Record:
         """A row for what is not tried."""
@@ -90,9 +98,22 @@ class Bench:
         cells = range(len(self.plans[0].cells))
         self.open_series = [(index, method) for index in cells for method in self.methods]
 
-    def expect(self, num_quads: int) -> None:
+    @property
+    def num_open_launches(self) -> int:
+        """Launches of the next quad, both sides together."""
+        return len(self._open_specs())
+
+    def expected_quad_s(self) -> tuple[float, bool] | None:
+        """Seconds of the next quad without the start of servers, and whether they are scaled from other sizes; or None."""
+        found = [self.candidate.expected_s(spec) for _, spec in self._open_specs()]
+        known = [expected for expected in found if expected is not None]
+        if len(known) < len(found):
+            return None
+        return sum(expected.seconds for expected in known), any(expected.is_scaled for expected in known)
+
+    def announce(self, num_quads: int) -> None:
         """Tell the progress display how much is to come."""
-        specs = [spec for index, method in self.open_series for _, spec in self._quad(index, method, 0)]
+        specs = [spec for _, spec in self._open_specs()]
         self.progress.plan(num_quads * len(specs), num_quads * sum(work_tokens(spec) for spec in specs))
 
     def run_quad(self, quad: int) -> None:
@@ -108,6 +129,9 @@ class Bench:
         index_of = {cell.cell_id: index for index, cell in enumerate(self.plans[0].cells)}
         found = side_by_side_comparisons(base, candidate)
         return {(index_of[key.cell_id], key.method, key.metric): values for key, values in found.items()}
+
+    def _open_specs(self) -> list[tuple[int, RunSpec]]:
+        return [launch for index, method in self.open_series for launch in self._quad(index, method, 1)]
 
     def _quad(self, index: int, method: str, quad: int) -> list[tuple[int, RunSpec]]:
         assert len(self.plans) == len(SIDE_NAMES), "prepared first"
@@ -135,20 +159,28 @@ class Bench:
         return f"{SIDE_NAMES[number]}, {cell_label(self.plans[number].cells[index], method)}"
 
 
-def measure_side_by_side(benches: Sequence[Bench], looks: Sequence[int], margins: Mapping[str, float]) -> None:
+def measure_side_by_side(
+    benches: Sequence[Bench],
+    looks: Sequence[int],
+    margins: Mapping[str, float],
+    may_go_on: Callable[[int], bool] = lambda num_rounds: True,
+) -> None:
     """Measure every open (cell, method) until it is decided, or the last look is over.
 
     Args:
         benches: one per scenario, prepared; verdicts are judged in the family of all of them.
         looks: numbers of pairs after which to stop or go on.
         margins: δ per latency metric, as shares; not needed for a single look.
+        may_go_on: asked before each round of quads with the number of rounds up to the next look; no ends the job.
     """
     done_quads = 0
     for look in looks:
         num_quads = -(-look // PAIRS_PER_QUAD)
         for bench in benches:
-            bench.expect(num_quads - done_quads)
+            bench.announce(num_quads - done_quads)
         for quad in range(done_quads, num_quads):
+            if not may_go_on(num_quads - quad):
+                return
             for bench in benches:
                 bench.run_quad(quad)
         done_quads = num_quads

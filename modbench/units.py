@@ -11,8 +11,8 @@ GIB = 1024**3
 TIB = 1024**4
 SIZE_PATTERN = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(KiB|MiB|GiB|TiB)"
 SIZE_TEXT = "a size such as 8 GiB or 512 MiB, or an integer of bytes"
-SHARE_PATTERN = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(%?)"
-SHARE_TEXT = "a share above 0 and below 1 such as 3% or 0.03"
+SHARE_PATTERN = r"([0-9]{0,15}\.?[0-9]{1,15})( ?%)?"
+SHARE_TEXT = "a share such as 3% or 0.03, at least 0 and below 100%"
 TIME_PATTERN = r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?"
 TIME_TEXT = "a time with its units h, m and s, such as 90s, 10m or 1h30m"
 _SIZE_UNITS = {"KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
@@ -33,14 +33,14 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_share(text: str) -> float:
-    """A share as users write it, `3%`, `3 %` or `0.03`, as a number.
+    """A share as users write it, `3%`, `3 %` or `0.03`, as 0.03.
 
     Raises:
-        ValueError: it is neither, or not in (0, 1); the text says what is expected.
+        ValueError: it is neither, or not at least 0 and below 1; the text says what is expected.
     """
-    match = re.fullmatch(SHARE_PATTERN, text.strip())
-    share = 0.0 if match is None else float(match[1]) / (100 if match[2] else 1)
-    if not 0 < share < 1:
+    match = re.fullmatch(SHARE_PATTERN, text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share < 1:
         raise ValueError(f"expected {SHARE_TEXT}")
     return share
 
@@ -106,6 +106,16 @@ def format_percent(value: float | None) -> str:
     return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
 
 
+def format_change(ratio: float | None) -> str:
+    """A ratio as the change that it is, with its sign: `+4.2 %`, `-0.031 %`, `0 %`; `n/a` for None."""
+    return "n/a" if ratio is None else f"{_signed_percent(ratio)} %"
+
+
+def format_change_interval(interval: tuple[float, float]) -> str:
+    """Both ends of an interval of a ratio: `[+3.1, +5.5]`, in per cent."""
+    return f"[{_signed_percent(interval[0])}, {_signed_percent(interval[1])}]"
+
+
 def format_count(value: float) -> str:
     """A whole number with thousands separated: `4,096`."""
     return f"{value:,.0f}"
@@ -116,6 +126,17 @@ def format_rate(value: float | None, unit: str = "tok/s") -> str:
     if value is None:
         return "n/a"
     return f"{value:,.0f} {unit}" if value >= 100 else f"{_three_digits(value)} {unit}"
+
+
+def _signed_percent(ratio: float) -> str:
+    """One decimal, below 0.1 % two significant digits but four decimals at most, from 10,000 % none."""
+    percent = (ratio - 1) * 100
+    if abs(percent) < 1e-9:  # rounding of the quotient
+        return "0"
+    if abs(percent) >= 9999.95:
+        return f"{percent:+.0f}"
+    decimals = 1 if abs(percent) >= 0.095 else min(4, 1 - int(f"{percent:.1e}".split("e")[1]))
+    return f"{percent:+.{decimals}f}"
 
 
 def _three_digits(value: float) -> str:

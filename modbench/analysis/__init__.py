@@ -1,6 +1,7 @@
 """Records -> summaries, comparisons, verdicts, predictions. Pure: no torch, pandas, matplotlib, files or clock."""
 
 from modbench.analysis.breakdown import Breakdowns, PhaseBreakdown, break_down
+from modbench.analysis.compare import COMPARED_METRICS, SideRecords, compare_all, compare_sides
 from modbench.analysis.comparison import ComparedSides, Comparison, Difference, Side, gate_exit_code
 from modbench.analysis.expectations import ExpectationOutcome, evaluate_expectations
 from modbench.analysis.limits import fits, size_of
@@ -21,6 +22,7 @@ from modbench.analysis.summary import summarise
 from modbench.analysis.verdict import Judgement, Verdict, judge, judge_family, margin, undecided_cells
 
 __all__ = [
+    "COMPARED_METRICS",
     "Breakdowns",
     "CellSummary",
     "ComparedSides",
@@ -35,9 +37,12 @@ __all__ = [
     "MethodRow",
     "PhaseBreakdown",
     "Side",
+    "SideRecords",
     "Summary",
     "Verdict",
     "break_down",
+    "compare_all",
+    "compare_sides",
     "comparisons",
     "evaluate_expectations",
     "exhausted_methods",

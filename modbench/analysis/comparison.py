@@ -4,8 +4,8 @@ Each line says on what ground it stands, because that decides what may be said (
 
 - `pairs`: both sides were measured side by side, in one interleaved job; ratios of pairs of launches.
 - `ratio_to_dense`: two saved runs; how a method's time relative to dense, measured inside each run, has shifted.
-- `exact`: bytes and token counts, which do not vary; more is worse.
-- `advisory`: absolute times of two saved runs on one machine; shown, and no verdict given.
+- `exact`: bytes and token counts, which do not vary; more is worse. Also the largest size that fits, where less is worse.
+- `advisory`: absolute times of two saved runs on one machine, and memory peaks of two machines; shown, and no verdict given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,8 @@ EXIT_CODES = {
     Verdict.NOT_COMPARABLE: NOT_COMPARABLE,
     Verdict.FAILED: FAILED,
 }
-EXACT_WORDS = {Verdict.SLOWER: "more", Verdict.FASTER: "less"}  # bytes are neither slow nor fast
+MORE_IS_WORSE = {Verdict.SLOWER: "more", Verdict.FASTER: "less"}  # bytes are neither slow nor fast
+MORE_IS_BETTER = {Verdict.SLOWER: "fits less", Verdict.FASTER: "fits more"}  # the largest size that fits
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ class Comparison:
     Attributes:
         base, candidate: the two values in the metric's unit; of `ratio_to_dense` the method's time / dense time. None where a
             side has none.
-        ratio: candidate / base: above 1 is slower, or more bytes.
+        ratio: candidate / base: above 1 is slower, or more bytes (or a larger size that fits).
         interval: of the ratio, smaller end first; None where there is none.
         verdict: None where the ground allows none.
         num_values: pairs of launches on either side; one number twice where they are pairs of the two sides with each other.
         reason: why there is no clearer verdict, one clause.
         pairs_needed: how many pairs would probably decide; None where not known, or no number would.
         doubts: what a reader must know beside the number.
+        scenario: the name of the scenario; empty where records do not say.
     """
 
     cell_id: str
@@ -71,14 +73,15 @@ class Comparison:
     reason: str = ""
     pairs_needed: int | None = None
     doubts: tuple[str, ...] = ()
+    scenario: str = ""
 
     @property
     def word(self) -> str:
         """The verdict as tables print it; `~` where nothing was shown."""
         if self.verdict is None or self.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED):
             return "~"
-        text = EXACT_WORDS.get(self.verdict, "") if self.ground == "exact" else ""
-        return text or self.verdict.value
+        words = MORE_IS_BETTER if self.metric.endswith("_limit") else MORE_IS_WORSE
+        return words.get(self.verdict, self.verdict.value) if self.ground == "exact" else self.verdict.value
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class ComparedSides:
-    """Everything a comparison report prints: `tolerance` is what was asked for, `margins` δ per latency metric, as shares."""
+    """Everything a comparison report prints.
+
+    Attributes:
+        tolerance: what was asked for, as a share.
+        margins: δ per latency metric, as shares.
+        cells: the axes of every cell of either side, by id.
+    """
 
     base: Side
     candidate: Side
@@ -101,6 +110,7 @@ class ComparedSides:
     margins: Mapping[str, float] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
     footnotes: tuple[Footnote, ...] = ()
+    cells: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def judged(self) -> tuple[Comparison, ...]:

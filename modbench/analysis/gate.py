@@ -1,8 +1,8 @@
 """Compared sides -> what a gate says: its exit code, how many of each verdict, and what was found, gravest first. Pure."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from modbench.analysis.comparison import (
@@ -103,14 +103,6 @@ def gate_result(compared: Sequence[ComparedSides], counts_as: CountsAs | None = 
         margins=margins,
         counts_as=counts_as,
     )
-
-
-def only_metrics(sides: ComparedSides, metrics: Collection[str]) -> ComparedSides:
-    """The comparisons of some metrics; what FAILED stays, because it would have had them. No metrics: all comparisons."""
-    if not metrics:
-        return sides
-    kept = tuple(line for line in sides.comparisons if line.metric in metrics or line.verdict is Verdict.FAILED)
-    return replace(sides, comparisons=kept)
 
 
 def _graveness(item: Found) -> float:

@@ -13,6 +13,7 @@ from modbench.record import SIDE_BY_SIDE, Record
 from modbench.scenario import BASELINE
 
 LatencyMetric = Literal["ttft_s", "tpot_s", "end_to_end_s"]
+Halves = dict[tuple[str, int, int], list[Record]]  # (run, quad, half) -> its launches
 FAMILY_METRICS: tuple[LatencyMetric, ...] = ("ttft_s", "tpot_s")  # what verdicts are given on
 
 
@@ -45,7 +46,7 @@ def launch_latency(record: Record, metric: LatencyMetric) -> float | None:
     return launch_value(values) if values else None
 
 
-def split_quads(records: Sequence[Record]) -> dict[tuple[str, int, int], list[Record]]:
+def split_quads(records: Sequence[Record]) -> Halves:
     """The records of one cell by (run, quad, half); the half is where the launch stands in the mirrored order.
 
     A method's two launches of a quad are one in each half. Of a single one (an interrupted run, an odd number of
@@ -56,7 +57,7 @@ def split_quads(records: Sequence[Record]) -> dict[tuple[str, int, int], list[Re
     for record in records:
         key = (record.run_id, record.pair.quad, record.method, record.point_id)
         launches.setdefault(key, []).append(record)
-    halves: dict[tuple[str, int, int], list[Record]] = {}
+    halves: Halves = {}
     for (run_id, quad, _, _), members in launches.items():
         for index, record in enumerate(sorted(members, key=lambda member: member.pair.position)):
             num_first = 2 if SIDE_BY_SIDE in record.environment else num_methods
@@ -73,8 +74,13 @@ def pair_values(
     Raises:
         ValueError: a latency is not above 0, so that its pair has no ratio.
     """
+    return pair_values_in(split_quads(records), method, point_id, metric)
+
+
+def pair_values_in(halves: Halves, method: str, point_id: str, metric: LatencyMetric) -> list[tuple[float, float]]:
+    """The same of a cell that `split_quads` has split already."""
     pairs = []
-    for _, members in sorted(split_quads(records).items(), key=lambda item: item[0]):
+    for _, members in sorted(halves.items(), key=lambda item: item[0]):
         base = [launch_latency(record, metric) for record in members if record.method == BASELINE]
         other = [
             launch_latency(record, metric)

@@ -223,16 +223,18 @@ def _summarise_method(
         peak_memory_metric=peak_metric(memory),
         guard=guard,
         declared=_declared(members),
-        failed_identities=_failed_identities(guard, ok),
+        failed_identities=failed_identities(members),
         router=next((flag for record in ok for flag in record.flags if flag in ROUTER_FLAGS), None),
         keep_ratios=routed_keep_ratios(ok),
         no_verdict="" if is_baseline else _no_verdict(speedups, [*ok, *base_ok]),
     )
 
 
-def _failed_identities(guard: Mapping[str, str], ok: Sequence[Record]) -> tuple[str, ...]:
-    failed = tuple(name for name, result in guard.items() if result == "failed")
-    return failed if all(record.guard for record in ok) else (*failed, NO_GUARD)
+def failed_identities(members: Sequence[Record]) -> tuple[str, ...]:
+    """The identities of the same-work guard that failed in any launch, and `NO_GUARD` where an `ok` one has no outcome."""
+    failed = tuple(name for name, result in _guard(members).items() if result == "failed")
+    has_guard = all(record.guard for record in members if record.status == "ok")
+    return failed if has_guard else (*failed, NO_GUARD)
 
 
 def _no_verdict(speedups: Mapping[str, Speedup], ok: Sequence[Record]) -> str:

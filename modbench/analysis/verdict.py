@@ -78,7 +78,19 @@ def judge(
     num_pairs = len(differences)
     is_last = is_last_look or num_pairs >= LOOKS[-1]
     open_verdict = Verdict.INCONCLUSIVE if is_last else Verdict.UNDECIDED
-    interval = ratio_interval(differences)
+    centre = median(differences) if differences else 0.0
+    return decide(num_pairs, centre, ratio_interval(differences), delta, is_confirmed, open_verdict)
+
+
+def decide(
+    num_pairs: int,
+    centre: float,
+    interval: tuple[float, float] | None,
+    delta: float,
+    is_confirmed: bool,
+    open_verdict: Verdict,
+) -> Judgement:
+    """The verdict rule on an estimate (an ln ratio) and its interval; `open_verdict` where they decide nothing."""
     if interval is None:
         return Judgement(open_verdict, num_pairs, None, f"no verdict below {MIN_PAIRS} pairs", MIN_PAIRS)
     bound = math.log1p(delta)
@@ -86,7 +98,7 @@ def judge(
     if verdict is Verdict.SAME or (verdict is not None and is_confirmed):
         return Judgement(verdict, num_pairs, interval)
     reason = "the interval crosses the margin" if verdict is None else HELD_BACK
-    return Judgement(open_verdict, num_pairs, interval, reason, _pairs_needed(differences, interval, bound))
+    return Judgement(open_verdict, num_pairs, interval, reason, _pairs_needed(num_pairs, centre, interval, bound))
 
 
 def interval_verdict(interval: tuple[float, float], bound: float) -> Verdict | None:
@@ -100,34 +112,39 @@ def interval_verdict(interval: tuple[float, float], bound: float) -> Verdict | N
 
 
 def judge_family(
-    family: Iterable[Sequence[float]], delta: float | Sequence[float], is_last_look: Iterable[bool] | None = None
+    family: Iterable[Sequence[float]],
+    delta: float | Sequence[float],
+    is_last_look: Iterable[bool] | None = None,
+    other_p_values: Sequence[float] = (),
 ) -> list[Judgement]:
     """The verdicts of all comparisons of one command, in the order given, each on the pairs of its look.
 
     With more than one comparison SLOWER and FASTER also need the one-sided exact sign test against ±δ to pass Holm's
-    procedure at 1.3 %. Comparisons without any pair are left out of the family. `delta` is one margin for all, or one each.
+    procedure at 1.3 %. Comparisons without any pair are left out of the family. `delta` is one margin for all, or one each;
+    `other_p_values` are of comparisons of the same command that are not made from pairs.
     """
     comparisons = [pairs_at_look(values) for values in family]
     last_looks = [False] * len(comparisons) if is_last_look is None else list(is_last_look)
     deltas = [delta] * len(comparisons) if isinstance(delta, int | float) else list(delta)
     p_values = [
-        _one_sided_p_value(values, math.log1p(own)) for values, own in zip(comparisons, deltas, strict=True) if values
+        one_sided_p_value(values, math.log1p(own)) for values, own in zip(comparisons, deltas, strict=True) if values
     ]
-    confirmed = iter(holm(p_values, FAMILY_ALPHA))
-    is_family = len(p_values) > 1
+    num_comparisons = len(p_values) + len(other_p_values)
+    confirmed = iter(holm([*p_values, *other_p_values], FAMILY_ALPHA))
+    is_family = num_comparisons > 1
     judged = [
         judge(values, own, not values or next(confirmed) or not is_family, is_last)
         for values, own, is_last in zip(comparisons, deltas, last_looks, strict=True)
     ]
     # Of pairs that all lie on one side, this many pass the first step of Holm's procedure.
-    enough = math.ceil(math.log2(max(len(p_values), 1) / FAMILY_ALPHA))
+    enough = math.ceil(math.log2(max(num_comparisons, 1) / FAMILY_ALPHA))
     return [
-        replace(item, pairs_needed=_at_a_look(max(enough, item.num_pairs + 1))) if item.reason == HELD_BACK else item
+        replace(item, pairs_needed=at_a_look(max(enough, item.num_pairs + 1))) if item.reason == HELD_BACK else item
         for item in judged
     ]
 
 
-def _one_sided_p_value(values: Sequence[float], bound: float) -> float:
+def one_sided_p_value(values: Sequence[float], bound: float) -> float:
     """Of the sign test on the side where the values lie."""
     return min(sign_test_p_value(values, bound), sign_test_p_value([-value for value in values], bound))
 
@@ -157,17 +174,17 @@ def undecided_cells(
     }
 
 
-def _pairs_needed(differences: Sequence[float], interval: tuple[float, float], bound: float) -> int | None:
+def _pairs_needed(num_pairs: int, centre: float, interval: tuple[float, float], bound: float) -> int | None:
     """Pairs at which an interval of this spread would leave the margin, its half width shrinking as 1/sqrt(n)."""
-    centre = median(differences)
     gap = abs(abs(centre) - bound)
     half_width = max(centre - interval[0], interval[1] - centre)
     if gap == 0 or half_width == 0:
-        return None if gap == 0 else _at_a_look(len(differences) + 1)
-    needed = math.ceil(len(differences) * (half_width / gap) ** 2)
-    return _at_a_look(max(needed, len(differences) + 1)) if needed <= MAX_USEFUL_PAIRS else None
+        return None if gap == 0 else at_a_look(num_pairs + 1)
+    if math.sqrt(num_pairs) * half_width > math.sqrt(MAX_USEFUL_PAIRS) * gap:
+        return None
+    return at_a_look(max(math.ceil(num_pairs * (half_width / gap) ** 2), num_pairs + 1))
 
 
-def _at_a_look(num_pairs: int) -> int:
+def at_a_look(num_pairs: int) -> int:
     """The next number of pairs that is judged; past the last look, where none is planned, the number itself."""
     return next((look for look in LOOKS if look >= num_pairs), num_pairs)

@@ -44,14 +44,14 @@ def render_console(document: Document, console: Console) -> None:
         console.print(Text(" ".join(words), style="dim"))
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
-        _print_list("Failures", [("-", _failure_text(row), row.state) for row in failures.rows], console)
+        print_list("Failures", [("-", _failure_text(row), row.state) for row in failures.rows], console)
     if expectations is not None:
-        _print_list(
+        print_list(
             "Expectations", [(row.cells[0], _outcome_text(row), row.state) for row in expectations.rows], console
         )
     if summary.footnotes:
         doubts = [footnote_text(note, summary) for note in summary.footnotes]
-        _print_list("Doubts", [("-", text, "plain") for text in doubts], console)
+        print_list("Doubts", [("-", text, "plain") for text in doubts], console)
 
 
 def _failure_text(row: Row) -> str:
@@ -64,7 +64,7 @@ def _outcome_text(row: Row) -> str:
     return f"{text} · {where}: {measured}" + ("" if reason == NOTHING else f" ({reason})")
 
 
-def _print_list(title: str, items: Sequence[tuple[str, str, RowState]], console: Console) -> None:
+def print_list(title: str, items: Sequence[tuple[str, str, RowState]], console: Console) -> None:
     """Marked lines with a hanging indent."""
     grid = RichTable.grid(padding=(0, 1, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True)

@@ -21,7 +21,7 @@ from modbench.report.escaping import one_line
 from modbench.report.history_plots import draw_history, setup_name, value_text
 from modbench.report.html import template_environment
 from modbench.report.plots import Plot
-from modbench.report.table_csv import csv_text
+from modbench.report.table_csv import cell_text
 from modbench.report.tables import NOTHING, Column, Group, Row, RowState, Table
 from modbench.scenario import METRICS
 
@@ -133,8 +133,8 @@ def render_history_csv(history: History) -> str:
             names = (found.method, cell_label(found.cell), found.cell.cell_id, found.point_id, run.name)
             facts = (run.started or "", run.git_sha or "", str(run.is_dirty).lower())
             where = (setup_name(history.setup_of[point.run]), setup.fingerprint or "")
-            texts = [csv_text(value) for value in (*names, *facts, *where)]
-            writer.writerow([found.metric, *texts, point.value, low, high, csv_text(point.gap)])
+            texts = [cell_text(value) for value in (*names, *facts, *where)]
+            writer.writerow([found.metric, *texts, point.value, low, high, cell_text(point.gap)])
     return text.getvalue()
 
 

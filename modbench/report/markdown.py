@@ -22,23 +22,23 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     parts = [f"# {escape_markdown(document.title)}"]
     parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
-    parts += [_section(table) for table in [*limit_tables(summary), *measurement_tables(summary)]]
+    parts += [section(table) for table in [*limit_tables(summary), *measurement_tables(summary)]]
     keep_ratios = keep_ratio_table(summary)
     if keep_ratios is not None:
-        parts.append(_section(keep_ratios))
-    parts += [_section(table) for table in breakdown_tables(document)]
+        parts.append(section(keep_ratios))
+    parts += [section(table) for table in breakdown_tables(document)]
     words = [*limit_legend(summary), *legend(summary), *breakdown_legend(document)]
     if words:
         parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in words))
     parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]
     failures, expectations = failure_table(summary), expectation_table(document)
     if failures is not None:
-        parts.append(_section(failures))
+        parts.append(section(failures))
     if summary.footnotes:
         doubts = [escape_markdown(footnote_text(note, summary)) for note in summary.footnotes]
         parts.append("## Doubts\n\n" + "\n".join(f"- {text}" for text in doubts))
     if expectations is not None:
-        parts.append(_section(expectations))
+        parts.append(section(expectations))
     parts.append(_environment(document))
     if document.command:
         parts.append(f"## Reproduce\n\n{_code_block(document.command)}")
@@ -51,7 +51,8 @@ def _facts(title: str, facts: Sequence[tuple[str, str]]) -> str:
     return f"**{title}:** " + " · ".join(f"{escape_markdown(key)} {escape_markdown(text)}" for key, text in facts)
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
+    """A table under its title."""
     return f"## {escape_markdown(table.title)}\n\n" + "\n\n".join(_tables(table))
 
 

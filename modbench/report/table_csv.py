@@ -30,18 +30,18 @@ def render_csv(summary: Summary) -> str:
 
 def _columns(cell: CellSummary, row: MethodRow) -> dict[str, Any]:
     axes = {
-        one_line(key): value if isinstance(value, int | float) else csv_text(value) for key, value in cell.axes.items()
+        one_line(key): value if isinstance(value, int | float) else cell_text(value) for key, value in cell.axes.items()
     }
     facts = {
         "context": cell.workload.get("context"),
         "batch": cell.workload.get("batch"),
-        "method": csv_text(row.method),
+        "method": cell_text(row.method),
     }
-    state = {"num_launches": row.num_launches, "failed_identities": csv_text("; ".join(row.failed_identities))}
+    state = {"num_launches": row.num_launches, "failed_identities": cell_text("; ".join(row.failed_identities))}
     return {**axes, **facts, **state, **row.values}
 
 
-def csv_text(value: Any) -> str:
-    """Any text as one line that a spreadsheet does not run."""
+def cell_text(value: Any) -> str:
+    """Text from outside that a spreadsheet takes for text."""
     text = one_line(value)
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -75,6 +75,10 @@ def test_no_number_of_pairs_helps_on_the_margin_itself():
     assert judge([math.log1p(DELTA)] * 20, DELTA).pairs_needed is None
 
 
+def test_no_useful_number_of_pairs_helps_next_to_the_margin():
+    assert judge(around(0.0, 20), delta=1e-300).pairs_needed is None
+
+
 def test_an_interval_that_touches_the_margin_is_not_slower():
     bound = math.log1p(DELTA)
     assert judge([bound] * 8, DELTA).verdict is Verdict.UNDECIDED

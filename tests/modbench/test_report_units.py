@@ -82,3 +82,45 @@ def test_times_that_users_write(text, seconds):
 def test_other_times_are_refused_with_the_units(text):
     with pytest.raises(ValueError, match="h, m and s, such as 90s, 10m or 1h30m"):
         units.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (None, "n/a"),
+        (1.042, "+4.2 %"),
+        (0.958, "-4.2 %"),
+        (1.0, "0 %"),
+        (1.0009, "+0.090 %"),
+        (1.00096, "+0.1 %"),
+        (0.99999, "-0.0010 %"),
+        (1 + 1e-9, "+0.0000 %"),
+        (1 + 2e-16, "0 %"),
+        (3.0, "+200.0 %"),
+        (101.0, "+10000 %"),
+        (0.0, "-100.0 %"),
+    ],
+)
+def test_changes(ratio, text):
+    assert units.format_change(ratio) == text
+
+
+def test_intervals_of_changes():
+    assert units.format_change_interval((0.995, 1.055)) == "[-0.5, +5.5]"
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("3%", 0.03), ("3 %", 0.03), ("0.03", 0.03), ("2.5%", 0.025), (".5", 0.5), ("0", 0.0), ("99.9%", 0.999)],
+)
+def test_shares_as_users_write_them(text, share):
+    assert units.parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "%", "3", "100%", "-3%", "nan", "inf", "1e-2", "3 percent", "3%%", "3. %", "٣%", " 3%", "9" * 40, "0x1"],
+)
+def test_other_texts_are_no_shares(text):
+    with pytest.raises(ValueError, match=r"expected a share such as 3% or 0\.03"):
+        units.parse_share(text)
