@@ -66,14 +66,14 @@ def compare_all(
     Args:
         base, candidates: launches in the order written.
         tolerance: what counts as the same speed, as a share.
-        margins: δ per latency metric, as shares; None: the larger of the tolerance and the noise floor that the records carry.
+        margins: δ per latency metric, as shares, in the place of the larger of tolerance and the noise floor that records carry.
         metrics: names of `COMPARED_METRICS` to compare; None for all.
 
     Raises:
         ValueError: a latency is not above 0, so that it has no ratio.
     """
     everything = [record for side in (base, *candidates) for record in side.records]
-    deltas = margins or margins_of(tolerance, recorded_floors(everything))
+    deltas = {**margins_of(tolerance, recorded_floors(everything)), **(margins or {})}
     wanted = [name for name in COMPARED_METRICS if metrics is None or name in metrics]
     drafts = []
     for candidate in candidates:

@@ -1,6 +1,6 @@
 import pytest
 
-from modbench.analysis.gate import gate_result, only_metrics
+from modbench.analysis.gate import gate_result
 from modbench.analysis.verdict import Verdict
 from tests.modbench.comparison_factory import inconclusive, line, sides, slower
 
@@ -44,10 +44,3 @@ def test_several_scenarios_are_one_gate():
     result = gate_result([sides(line()), noisy, sides(slower())])
     assert (result.exit_code, result.counts[Verdict.SAME], result.counts[Verdict.SLOWER]) == (1, 2, 1)
     assert result.noisy_margins == {"tpot_s": 0.048}
-
-
-def test_only_metrics_keeps_what_failed():
-    lines = (slower(), line(metric="ttft_s"), line(Verdict.FAILED, metric="kv_cache_bytes"))
-    kept = only_metrics(sides(*lines), ("ttft_s",)).comparisons
-    assert [item.metric for item in kept] == ["ttft_s", "kv_cache_bytes"]
-    assert only_metrics(sides(*lines), ()).comparisons == lines

@@ -179,7 +179,9 @@ def test_notes_go_to_stderr_and_other_formats_take_no_output(tmp_path):
     assert done.stderr == "context 1,024: threshold: left out: no launch succeeded\n"
     refused = export(folder, "--format", "json", "--output", "x.json")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("--output: got it with --format json; expected --format pytest-benchmark")
+    assert refused.stderr.startswith(
+        "--output: got it with --format json; expected --history, or --format pytest-benchmark"
+    )
     nowhere = export(folder, "--output", str(tmp_path / "missing" / "x.json"))
     assert nowhere.returncode == 2
     assert "cannot be written" in nowhere.stderr
