@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,24 +10,33 @@ import typer
 from rich.console import Console
 
 from modbench import __version__
-from modbench.command_protocol import protocol_json_schema
-from modbench.comparison_options import (
+from modbench.cli_options import (
+    AllowEntryOption,
+    BudgetOption,
     ComparisonFormat,
+    EnvironmentOption,
+    Format,
     InconclusiveOption,
+    InstallOption,
+    JunitOption,
+    MarkdownOption,
+    MethodOption,
     MetricOption,
+    ReportFormat,
+    SetOption,
     ToleranceOption,
     inconclusive_of,
+    parse_budget,
     parse_metrics,
     parse_tolerance,
 )
+from modbench.command_protocol import protocol_json_schema
 from modbench.environments import Mode
 from modbench.errors import ModbenchError, OptionError
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
 from modbench.scenario.models import MAX_THREADS
-from modbench.scenario.wording import show
-from modbench.units import parse_duration
 
 app = typer.Typer(
     name="modbench",
@@ -39,37 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the scenario, e.g. workload.batch=4. Repeatable."
-    ),
-]
-
-AllowEntryOption = Annotated[
-    bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
-]
-BudgetOption = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"),
-]
-
 SEARCHED = {"workload.context": "longest context", "workload.batch": "largest batch"}
-
-
-class Format(StrEnum):
-    """Where a summary goes beside the report files."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class ReportFormat(StrEnum):
-    """What `report` prints."""
-
-    CONSOLE = "console"
-    JSON = "json"
-    PYTEST_BENCHMARK = "pytest-benchmark"
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -118,7 +96,9 @@ def run(
     if device is not None:
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
-    raise typer.Exit(run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, _budget_s(budget)))
+    raise typer.Exit(
+        run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, parse_budget(budget))
+    )
 
 
 @app.command()
@@ -208,24 +188,18 @@ def check(
     ] = None,
     tolerance: ToleranceOption = "3%",
     metrics: MetricOption = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option("--method", metavar="LABEL", help="With --against: compare only this. Repeatable."),
-    ] = None,
+    methods: MethodOption = None,
     inconclusive: InconclusiveOption = None,
-    environment: Annotated[Mode, typer.Option(help="With --against: what the other revision runs in.")] = Mode.AUTO,
-    install: Annotated[
-        str | None,
-        typer.Option(metavar="COMMAND", help="What installs the other revision's environment.", show_default="pip"),
-    ] = None,
+    environment: EnvironmentOption = Mode.AUTO,
+    install: InstallOption = None,
     budget: BudgetOption = None,
     output: Annotated[
         Path | None, typer.Option(help="With --against: folder for the records.", show_default="reports/check/<time>")
     ] = None,
     overrides: SetOption = None,
     allow_entry: AllowEntryOption = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a pull request's comment.")] = None,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what the gate says.")] = False,
 ) -> None:
     """A gate: did it become slower, or does it need more memory?
@@ -255,7 +229,7 @@ def check(
         environment=environment,
         install=install,
         output=output,
-        budget_s=_budget_s(budget),
+        budget_s=parse_budget(budget),
         allow_entry=allow_entry,
         command=_command_line(),
     )
@@ -344,7 +318,7 @@ def calibrate(
         num_pairs=pairs,
         tolerance=parse_tolerance(tolerance),
         output=output,
-        budget_s=_budget_s(budget),
+        budget_s=parse_budget(budget),
         allow_entry=allow_entry,
         is_json=format is Format.JSON,
         is_quiet=quiet,
@@ -395,13 +369,6 @@ def schema(
     """Print the JSON Schema of a scenario file, for editors."""
     make = protocol_json_schema if command_protocol else record_json_schema if record else json_schema
     sys.stdout.write(json.dumps(make(), indent=2) + "\n")
-
-
-def _budget_s(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise OptionError(f"--budget: got {show(text)}; {error}") from error
 
 
 def _size_text(loaded: LoadedScenario) -> str:

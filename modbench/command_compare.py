@@ -11,7 +11,7 @@ from rich.console import Console
 
 from modbench.analysis.compare import compare_all
 from modbench.analysis.comparison import ComparedSides, gate_exit_code
-from modbench.comparison_options import ComparisonFormat
+from modbench.cli_options import ComparisonFormat
 from modbench.errors import OutputError, RecordError
 from modbench.report.comparison import render_comparison
 from modbench.report.comparison_formats import comparison_csv, comparison_json, comparison_markdown

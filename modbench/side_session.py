@@ -7,12 +7,13 @@ In: loaded scenarios, the code of both sides, an output folder. Out: prepared `B
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modbench.analysis.statistics import MIN_SAMPLES
 from modbench.errors import OptionError
 from modbench.executors.local import LocalExecutor
+from modbench.memory_limit import automatic_limit
 from modbench.record import SIDE_BY_SIDE, Record
 from modbench.report.progress import RunProgress
 from modbench.revision import Revision
@@ -32,6 +33,8 @@ class SideSession:
     command: str
     allow_entry: bool
     progress: RunProgress
+    identity: str = field(default_factory=lambda: secrets.token_hex(4))
+    free_memory_bytes: int | None = field(default_factory=automatic_limit)  # both sides run in the same memory
 
 
 @contextmanager
@@ -50,14 +53,13 @@ def open_benches(
         OutputError, UnsupportedError, LaunchError: as of a run.
     """
     _refuse(scenarios, methods)
-    identity = secrets.token_hex(4)
     with ExitStack() as stack:
         benches = []
         for name, loaded in _named(scenarios):
             own = [label for label in loaded.scenario.methods if not methods or label in methods]
             if own:
                 folder = session.output / name
-                base, candidate = (_side(stack, session, loaded, folder, number, identity) for number in range(2))
+                base, candidate = (_side(stack, session, loaded, folder, number) for number in range(2))
                 benches.append(Bench(base, candidate, tuple(own), session.progress))
         for bench in benches:
             bench.prepare()
@@ -79,7 +81,11 @@ def noise_floors_of(benches: Sequence[Bench]) -> dict[str, float]:
 
 
 def _side(
-    stack: ExitStack, session: SideSession, loaded: LoadedScenario, folder: Path, number: int, identity: str
+    stack: ExitStack,
+    session: SideSession,
+    loaded: LoadedScenario,
+    folder: Path,
+    number: int,
 ) -> SideRunner:
     revision = session.sides[number]
     # Absolute, because the other side's servers start elsewhere.
@@ -95,9 +101,10 @@ def _side(
         session.allow_entry,
         session.progress,
         executor,
+        free_memory_bytes=session.free_memory_bytes,
         git_facts=revision.git_facts,
         sources_sha256=revision.sources_sha256,
-        side_facts={SIDE_BY_SIDE: {"id": identity, "side": SIDE_NAMES[number]}, "revision": revision.name},
+        side_facts={SIDE_BY_SIDE: {"id": session.identity, "side": SIDE_NAMES[number]}, "revision": revision.name},
     )
 
 

@@ -37,6 +37,7 @@ HIDDEN_KEYS = (  # what has a hash beside it, is measured anew in every run, say
     "nvml.",
     "tokens_sha256",
     "flip_ratio",
+    "revision",
     f"{SIDE_BY_SIDE}.",
 )
 

@@ -1,0 +1,139 @@
+"""Options that several commands share: as typed -> checked values. In: texts. Out: values, or an `OptionError`."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from modbench.environments import Mode
+from modbench.errors import OptionError
+
+
+class Inconclusive(StrEnum):
+    """What an inconclusive comparison counts as."""
+
+    PASS = "pass"
+    FAIL = "fail"
+
+
+class ComparisonFormat(StrEnum):
+    """How a comparison is printed."""
+
+    CONSOLE = "console"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CSV = "csv"
+
+
+class Format(StrEnum):
+    """Where a summary goes beside the report files."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class ReportFormat(StrEnum):
+    """What `report` prints."""
+
+    CONSOLE = "console"
+    JSON = "json"
+    PYTEST_BENCHMARK = "pytest-benchmark"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the scenario, e.g. workload.batch=4. Repeatable."
+    ),
+]
+
+AllowEntryOption = Annotated[
+    bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"),
+]
+ToleranceOption = Annotated[
+    str, typer.Option("--tolerance", metavar="SHARE", help="What counts as the same speed, e.g. 3% or 0.03.")
+]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", help="Compare only this metric. Repeatable.", show_default="all"),
+]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write a pull request's comment.")
+]
+MethodOption = Annotated[
+    list[str] | None, typer.Option("--method", metavar="LABEL", help="With --against: compare only this. Repeatable.")
+]
+EnvironmentOption = Annotated[
+    Mode, typer.Option("--environment", help="With --against: what the other revision runs in.")
+]
+InstallOption = Annotated[
+    str | None,
+    typer.Option(
+        "--install", metavar="COMMAND", help="What installs the other revision's environment.", show_default="pip"
+    ),
+]
+InconclusiveOption = Annotated[
+    Inconclusive | None,
+    typer.Option(
+        "--inconclusive", help="What counts for the exit code where nothing was shown.", show_default="exit code 3"
+    ),
+]
+
+
+def inconclusive_of(option: Inconclusive | None) -> Literal["pass", "fail"] | None:
+    """The option as `gate_exit_code` takes it."""
+    if option is None:
+        return None
+    return "pass" if option is Inconclusive.PASS else "fail"
+
+
+def parse_tolerance(text: str) -> float:
+    """A share.
+
+    Raises:
+        OptionError: it is none.
+    """
+    from modbench.scenario.wording import show
+    from modbench.units import parse_share
+
+    try:
+        return parse_share(text)
+    except ValueError as error:
+        raise OptionError(f"--tolerance: got {show(text)}; {error}") from None
+
+
+def parse_metrics(names: Sequence[str] | None) -> list[str] | None:
+    """Names of metrics that are compared; None for all.
+
+    Raises:
+        OptionError: one of them is not compared.
+    """
+    from modbench.analysis.compare import COMPARED_METRICS
+    from modbench.scenario.wording import show, suggestion
+
+    for name in names or ():
+        if name not in COMPARED_METRICS:
+            raise OptionError(f"--metric: got {show(name)}; {suggestion(name, COMPARED_METRICS)}")
+    return list(names) if names else None
+
+
+def parse_budget(text: str | None) -> int | None:
+    """A time in seconds; None where there is none.
+
+    Raises:
+        OptionError: it is no time.
+    """
+    from modbench.scenario.wording import show
+    from modbench.units import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise OptionError(f"--budget: got {show(text)}; {error}") from error
