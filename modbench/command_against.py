@@ -20,7 +20,7 @@ from modbench.plan import LOOKS
 from modbench.revision import other_revision, working_tree
 from modbench.run_folder import new_folder
 from modbench.runner import refuse_entries
-from modbench.scenario import LoadedScenario
+from modbench.scenario import LoadedScenario, runs_foreign_code
 from modbench.side_budget import SideBudget
 from modbench.side_by_side import measure_side_by_side
 from modbench.side_plan import BASE, CANDIDATE
@@ -71,7 +71,7 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
             session = SideSession(
                 (base, working_tree(repository)), folder, options.command, options.allow_entry, progress
             )
-            with open_benches(session, scenarios, options.methods) as benches:
+            with open_benches(session, scenarios, options.methods or _own_methods(scenarios)) as benches:
                 margins = margins_of(options.tolerance, noise_floors_of(benches))
                 budget.say_expected(benches, LOOKS)
                 measure_side_by_side(benches, LOOKS, margins, lambda rounds: budget.may_go_on(benches, rounds))
@@ -88,6 +88,12 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
     code = present_gate(compared, options.gate, lambda _: _rerun(scenarios, options), options.command)
     Console().print(f"records: {folder}", markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+def _own_methods(scenarios: Sequence[LoadedScenario]) -> list[str]:
+    """Those of the user's own code, where there are any: the others are modbench compared with itself. [] for all."""
+    methods = [item for loaded in scenarios for item in loaded.scenario.methods.items()]
+    return list(dict.fromkeys(label for label, settings in methods if runs_foreign_code(settings.method)))
 
 
 def _rerun(scenarios: Sequence[LoadedScenario], options: AgainstOptions) -> str:

@@ -7,16 +7,18 @@ verdicts on this machine use as their margin from then on.
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from modbench.analysis.calibration import MIN_CALIBRATION_PAIRS, NoiseFigures, noise_figures
 from modbench.analysis.pairs import FAMILY_METRICS
 from modbench.code_under_test import Repository
-from modbench.errors import LaunchError, OptionError
+from modbench.errors import LaunchError, OptionError, OutputError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.noise_floor import GENERAL, NoiseFloor, keep
 from modbench.provenance import PROJECT
@@ -76,7 +78,7 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
         return INTERRUPTED
     keep(floor)
     facts = calibration_facts(floor, rows, options.tolerance)
-    (folder / RESULT_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    _write(folder / RESULT_FILE, facts)
     if options.is_json:
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
     else:
@@ -85,17 +87,24 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
     return 0
 
 
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); free some disk space") from error
+
+
 def _rows(bench: Bench, tolerance: float) -> list[CalibratedRow]:
-    cells = bench.plans[0].cells
+    cells, found = bench.plans[0].cells, bench.comparisons()
     rows = []
-    for (index, method, metric), differences in bench.comparisons().items():
+    for index, method, metric in product(range(len(cells)), bench.methods, FAMILY_METRICS):
+        differences = found.get((index, method, metric), [])
         if len(differences) < MIN_CALIBRATION_PAIRS:
             raise LaunchError(
                 f"calibrate: {method} {metric} has {len(differences)} pairs, since launches failed; "
                 f"expected {MIN_CALIBRATION_PAIRS}; see {bench.candidate.folder.path}"
             )
-        figures: NoiseFigures = noise_figures(differences, tolerance)
-        rows.append(CalibratedRow(cells[index].axes, method, metric, figures))
+        rows.append(CalibratedRow(cells[index].axes, method, metric, noise_figures(differences, tolerance)))
     return rows
 
 

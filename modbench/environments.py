@@ -5,6 +5,7 @@ were made from. The revision's own code is not taken from there but from its wor
 dependencies share one.
 """
 
+import fcntl
 import json
 import os
 import shlex
@@ -12,15 +13,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from modbench import __version__
 from modbench.code_under_test import Repository
 from modbench.errors import LaunchError, OptionError
 from modbench.machine_cache import cache_folder
 from modbench.plan import content_hash
-from modbench.provenance import PROJECT, git
+from modbench.process_tree import kill_group
+from modbench.provenance import PROJECT
 
 DECLARING = (  # files that say what a project depends on, beside the requirements files
     "setup.py",
@@ -54,7 +59,8 @@ class Installing:
 
     Attributes:
         mode: whether one is made.
-        command: what installs the revision, started in its worktree with the new environment first on PATH; None: pip.
+        command: what installs the revision, started in its worktree with the environment first on PATH, every time, since it
+            may build something in the worktree; None: pip, once.
         log_path: takes what it prints.
     """
 
@@ -74,12 +80,19 @@ def interpreter_for(repository: Repository, sha: str, tree: Path, installing: In
     is_same = declared == declared_dependencies(repository.root)
     if installing.mode is Mode.SHARED or (installing.mode is Mode.AUTO and is_same and installing.command is None):
         return sys.executable
-    key = [declared, sys.version, installing.command, str(repository.root), None if installing.command is None else sha]
+    own = [] if repository.is_modbench else [__version__, declared_dependencies(PROJECT)]
+    key = [declared, own, sys.version, installing.command, str(repository.root), installing.command and sha]
     folder = cache_folder() / "environments" / content_hash(key)
     python = folder / "bin" / "python"
-    if not (folder / COMPLETE).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _make(repository, folder, python, tree, installing)
+    with _locked(folder):
+        is_complete = (folder / COMPLETE).exists()
+        if not is_complete:
+            shutil.rmtree(folder, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(folder)], tree, folder, installing.log_path)
+        if not is_complete or installing.command is not None:
+            for command in _install_commands(repository, python, tree, installing):
+                _run(command, tree, folder, installing.log_path)
+            _run([str(python), "-c", IMPORTS_WORKER], tree, folder, installing.log_path)
         (folder / COMPLETE).touch()
     return str(python)
 
@@ -100,21 +113,24 @@ def declared_dependencies(tree: Path) -> dict[str, str]:
     return {**declared, "pyproject.toml": json.dumps(parts, sort_keys=True, default=str)}
 
 
-def _make(repository: Repository, folder: Path, python: Path, tree: Path, installing: Installing) -> None:
-    _run([sys.executable, "-m", "venv", str(folder)], tree, folder, installing.log_path)
-    for command in _install_commands(repository, python, tree, installing):
-        _run(command, tree, folder, installing.log_path)
-    _run([str(python), "-c", IMPORTS_WORKER], tree, folder, installing.log_path)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time make the environment; the kernel gives it free however that one ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _install_commands(repository: Repository, python: Path, tree: Path, installing: Installing) -> list[list[str]]:
     if installing.command is not None:
         try:
-            return [shlex.split(installing.command)]
+            words = shlex.split(installing.command)
         except ValueError as error:
-            raise OptionError(
-                f"--install: got {installing.command!r}: {error}; expected a shell-like command"
-            ) from None
+            raise OptionError(f"--install: got {installing.command!r}: {error}; expected words as in a shell") from None
+        if not words:
+            raise OptionError(f"--install: got {installing.command!r}; expected a command such as 'pip install .'")
+        return [words]
     pip = [str(python), "-m", "pip", "install", "--quiet"]
     if (tree / "constraints.txt").is_file():
         pip += ["--constraint", "constraints.txt"]
@@ -123,7 +139,8 @@ def _install_commands(repository: Repository, python: Path, tree: Path, installi
     if not has_project and (tree / "requirements.txt").is_file():
         targets = ["--requirement", "requirements.txt"]
     commands = [[*pip, *targets]] if targets else []
-    if not repository.is_modbench and git(PROJECT, "rev-parse") is not None:  # both sides are measured by one modbench
+    # What modbench depends on; its code is taken from its checkout, as on the other side.
+    if not repository.is_modbench and (PROJECT / "pyproject.toml").is_file():
         commands.append([*pip, str(PROJECT)])
     return commands
 
@@ -131,13 +148,30 @@ def _install_commands(repository: Repository, python: Path, tree: Path, installi
 def _run(command: list[str], tree: Path, folder: Path, log_path: Path) -> None:
     path = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder)}
-    try:
-        with log_path.open("ab") as log:
-            done = subprocess.run(command, cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    except OSError as error:
-        raise LaunchError(f"--against: {command[0]}: {error.strerror}; name another command with --install") from error
-    if done.returncode != 0:
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        try:  # a group of its own, so that an interrupt ends what it has started too
+            process = subprocess.Popen(
+                command,
+                cwd=tree,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LaunchError(
+                f"--against: {command[0]}: {error.strerror}; name another command with --install"
+            ) from error
+        try:
+            exit_code = process.wait()
+        finally:
+            if process.poll() is None:
+                kill_group(process.pid)
+                process.wait()
+    if exit_code != 0:
         raise LaunchError(
             f"--against: an environment for the other revision cannot be made: {shlex.join(command)} ended with "
-            f"{done.returncode}; see {log_path}; use --install COMMAND, or --environment shared"
+            f"{exit_code}; see {log_path}; use --install COMMAND, or --environment shared"
         )

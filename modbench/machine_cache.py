@@ -31,14 +31,13 @@ def load(kind: str, key: Any) -> Any | None:
 
 def stored(kind: str) -> list[Any]:
     """All readable values of a kind, the newest first."""
-    files = sorted((cache_folder() / kind).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     values = []
-    for path in files:
+    for path in (cache_folder() / kind).glob("*.json"):
         try:
-            values.append(json.loads(path.read_text())["value"])
+            values.append((path.stat().st_mtime_ns, json.loads(path.read_text())["value"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return values
+    return [value for _, value in sorted(values, key=lambda item: item[0], reverse=True)]
 
 
 def store(kind: str, key: Any, value: Any) -> None:

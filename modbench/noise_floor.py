@@ -4,13 +4,14 @@ In: a machine's fingerprint and the cells that are to be compared. Out: the floo
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modbench import machine_cache
 
 KIND = "noise_floor"
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 GENERAL = "general"  # stands in the place of cells for the calibration that came with no scenario
 
 
@@ -29,8 +30,8 @@ class NoiseFloor(BaseModel):
     cells: list[str] = Field(description="cell ids, or `general`")
     num_pairs: int
     measured_at: str = Field(description="UTC, ISO 8601")
-    floors: dict[str, float]
-    smallest_detectable: dict[str, float | None]
+    floors: dict[str, Share] = Field(min_length=1)
+    smallest_detectable: dict[str, Share | None]
 
 
 def keep(floor: NoiseFloor) -> None:

@@ -1,22 +1,27 @@
 """Which code ran: git revision, whether it was changed, and a digest of the sources that decide results."""
 
 import hashlib
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 SOURCES = ("reference_impl", "modbench/methods", "modbench/geometry.py", "modbench/guard.py")
 
 
 def git(folder: Path, *arguments: str) -> str | None:
     """What git prints on standard output in that folder; None where it fails, or there is no git."""
+    # In a hook, git names the hook's repository in the environment, which would count more than the folder.
+    environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
 @cache

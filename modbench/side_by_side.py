@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modbench.analysis import judge_family, side_by_side_comparisons
+from modbench.errors import LaunchError, UnsupportedError
 from modbench.job import Probe
 from modbench.launch_costs import Expected
 from modbench.plan import PAIRS_PER_QUAD, Pair, Plan, RunSpec, build_plan
 from modbench.record import Record, append_record
 from modbench.report.progress import RunProgress
-from modbench.run_folder import claim_work
+from modbench.run_folder import LOG_FILE, claim_work
 from modbench.runner import STOPS_SERIES, Runner, cell_label, work_tokens
 from modbench.side_plan import SIDE_NAMES, side_quad
 
@@ -35,7 +36,10 @@ class SideRunner(Runner):
             OutputError: the folder is for other work.
         """
         first = self.loaded.points[0]
-        probe = self._probe(first.model.dtype, first.measure.threads)
+        try:
+            probe = self._probe(first.model.dtype, first.measure.threads)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{self.folder.path.name}: {error}; see {self.folder.path / LOG_FILE}") from error
         plan = build_plan(self.loaded, self.folder.run_id, probe.device_kind)
         claim_work(self.folder, plan.work_id)
         self._look_up_noise(plan)
@@ -93,8 +97,18 @@ class Bench:
         return self.base, self.candidate
 
     def prepare(self) -> None:
-        """Everything that comes before the first launch, on both sides."""
+        """Everything that comes before the first launch, on both sides.
+
+        Raises:
+            UnsupportedError: a side cannot be measured, or not on the other one's device.
+        """
         self.plans = tuple(side.prepare(self.methods) for side in self.sides)
+        kinds = [plan.cells[0].methods[0].work.device_kind for plan in self.plans]
+        if len(set(kinds)) > 1:
+            raise UnsupportedError(
+                f"{self.base.loaded.path}: base runs on {kinds[0]} and candidate on {kinds[1]}; expected one kind of device; "
+                "set measure.device"
+            )
         cells = range(len(self.plans[0].cells))
         self.open_series = [(index, method) for index in cells for method in self.methods]
 
@@ -124,10 +138,17 @@ class Bench:
         self.open_series = [series for series in self.open_series if self._run_series(*series, quad)]
 
     def comparisons(self) -> dict[tuple[int, str, str], list[float]]:
-        """ln(candidate / base) of every (cell, method, latency metric) so far."""
+        """ln(candidate / base) of every (cell, method, latency metric) so far.
+
+        Raises:
+            LaunchError: a launch gave a latency that is not above 0.
+        """
         base, candidate = (list(side.records.values()) for side in self.sides)
         index_of = {cell.cell_id: index for index, cell in enumerate(self.plans[0].cells)}
-        found = side_by_side_comparisons(base, candidate)
+        try:
+            found = side_by_side_comparisons(base, candidate)
+        except ValueError as error:
+            raise LaunchError(f"{self.base.folder.path.parent}: {error}; expected seconds above 0") from error
         return {(index_of[key.cell_id], key.method, key.metric): values for key, values in found.items()}
 
     def _open_specs(self) -> list[tuple[int, RunSpec]]:
@@ -169,8 +190,8 @@ def measure_side_by_side(
 
     Args:
         benches: one per scenario, prepared; verdicts are judged in the family of all of them.
-        looks: numbers of pairs after which to stop or go on.
-        margins: δ per latency metric, as shares; not needed for a single look.
+        looks: numbers of pairs after which to stop or go on; after the last one nothing is judged here.
+        margins: δ per latency metric, as shares; not used with one look.
         may_go_on: asked before each round of quads with the number of rounds up to the next look; no ends the job.
     """
     done_quads = 0

@@ -18,7 +18,7 @@ from modbench.record import SIDE_BY_SIDE, Record
 from modbench.report.progress import RunProgress
 from modbench.revision import Revision
 from modbench.run_folder import LOG_FILE, locked, open_run_folder
-from modbench.runner import remove_leftovers
+from modbench.runner import refuse_entries, remove_leftovers
 from modbench.scenario import LoadedScenario
 from modbench.side_by_side import Bench, SideRunner
 from modbench.side_plan import SIDE_NAMES
@@ -50,9 +50,12 @@ def open_benches(
 
     Raises:
         OptionError: a scenario that cannot be compared, or a method that none has.
+        EntryNotAllowedError: a method would run code of the scenario's choice.
         OutputError, UnsupportedError, LaunchError: as of a run.
     """
     _refuse(scenarios, methods)
+    for loaded in scenarios if not session.allow_entry else ():
+        refuse_entries(loaded)
     with ExitStack() as stack:
         benches = []
         for name, loaded in _named(scenarios):

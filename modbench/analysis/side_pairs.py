@@ -4,7 +4,7 @@ A quad of one method is A B B A, or B A A B: launches 0 and 1 are a pair of each
 their environment that they belong together: `side_by_side: {id, side}`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from modbench.analysis.pairs import FAMILY_METRICS, ComparisonKey, LatencyMetric, launch_latency
@@ -22,13 +22,16 @@ def session_of(record: Record) -> str | None:
 def side_by_side_comparisons(base: Sequence[Record], candidate: Sequence[Record]) -> dict[ComparisonKey, list[float]]:
     """ln(candidate / base) of the pairs of every (cell, method, latency metric), in the order measured.
 
-    A method without an `ok` pair has an empty list; one that only one side knows, or knows as other work, has none.
+    A method without an `ok` pair has an empty list; one that only one side knows, or knows as other work, has none. Of a job
+    whose sides are not one here and the other there (a folder compared with itself, or both given as one) nothing is paired.
 
     Raises:
         ValueError: a latency is not above 0, so that its pair has no ratio.
     """
-    candidates = _by_half(candidate)
-    bases = _by_half(base)
+    sides_of = _sides(base), _sides(candidate)
+    paired = {session for session in sides_of[0] if _are_opposite(*(sides.get(session, set()) for sides in sides_of))}
+    candidates = _by_half(candidate, paired)
+    bases = _by_half(base, paired)
     keys = [key for key in bases if key in candidates]
     return {
         ComparisonKey(*key, metric): log_ratios(_pairs(bases[key], candidates[key], metric))
@@ -37,12 +40,28 @@ def side_by_side_comparisons(base: Sequence[Record], candidate: Sequence[Record]
     }
 
 
-def _by_half(records: Sequence[Record]) -> dict[tuple[str, str, str], dict[tuple[str, int, int], Record]]:
+def _sides(records: Sequence[Record]) -> dict[str, set[Any]]:
+    """Session -> which sides of it the records are of."""
+    found: dict[str, set[Any]] = {}
+    for record in records:
+        session = session_of(record)
+        if session is not None:
+            found.setdefault(session, set()).add(record.environment[SIDE_BY_SIDE].get("side"))
+    return found
+
+
+def _are_opposite(own: set[Any], other: set[Any]) -> bool:
+    return len(own) == len(other) == 1 and own != other
+
+
+def _by_half(
+    records: Sequence[Record], sessions: Collection[str]
+) -> dict[tuple[str, str, str], dict[tuple[str, int, int], Record]]:
     """(cell, method, point) -> (session, quad, half of the quad) -> the launch."""
     found: dict[tuple[str, str, str], dict[tuple[str, int, int], Record]] = {}
     for record in records:
         session = session_of(record)
-        if session is not None:
+        if session is not None and session in sessions:
             place = (session, record.pair.quad, record.pair.position // 2)
             found.setdefault((record.point.cell_id, record.method, record.point_id), {})[place] = record
     return found

@@ -28,6 +28,7 @@ FORK_SERVER, SPAWN_SERVER = ("modbench.worker", "serve"), ("modbench.launch_serv
 SERVER_START_TIMEOUT_S = 300.0
 SERVER_END_TIMEOUT_S = 60.0
 KILL_TIMEOUT_S = 90.0  # the server itself gives up on a tree after 60 s
+DISPENSABLE = ("memory_limit_bytes", "device_limit_bytes", "counts_live_tensors", "returns_large_blocks")  # of a job
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,34 @@ class Runtime:
         python: the interpreter.
         folder: where servers start, and look for modules first; None: where this process is.
         import_roots: absolute folders in front of the interpreter's own modules.
+        cache_home: where that code keeps what it measures once, in its own format; None: where this one does.
+        job_fields: of a `Job`, as that code knows it; None: as this one does.
     """
 
     python: str = sys.executable
     folder: Path | None = None
     import_roots: tuple[Path, ...] = ()
+    cache_home: Path | None = None
+    job_fields: frozenset[str] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The caller's, with one BLAS thread: torch's own threads are set per job, and a forked process must have none."""
+        own = {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        own["KINETO_LOG_LEVEL"] = "99"  # torch's profiler logs every start and stop
+        if self.import_roots:
+            roots = [*map(str, self.import_roots), os.environ.get("PYTHONPATH", "")]
+            own["PYTHONPATH"] = os.pathsep.join(root for root in roots if root)
+        if self.cache_home is not None:
+            own["XDG_CACHE_HOME"] = str(self.cache_home)
+        return {**os.environ, **own}
+
+    def understood(self, job: Job) -> Job:
+        """The job without what that code does not know and can do without; its record says None there."""
+        fields = Job.model_fields
+        unknown = set() if self.job_fields is None else {name for name in DISPENSABLE if name not in self.job_fields}
+        left_out = {name: fields[name].default for name in unknown}
+        facts = {name: None if name in unknown else value for name, value in job.environment.items()}
+        return job.model_copy(update={**left_out, "environment": facts})
 
 
 class LocalExecutor:
@@ -89,6 +113,7 @@ class LocalExecutor:
         Path(job.result_path).unlink(missing_ok=True)  # of an interrupted job
         Path(job.progress_path).unlink(missing_ok=True)
         server = self.start()
+        job = self._runtime.understood(job)
         end = server.run(job, timeout_s)
         if server.is_stuck:
             self.renew()
@@ -110,15 +135,18 @@ class _Server:
     """The process that starts children and ends their trees; speaks lines (see launch_server.py)."""
 
     def __init__(self, module: tuple[str, ...], log: IO[bytes], runtime: Runtime) -> None:
-        self._process = subprocess.Popen(
-            [runtime.python, "-m", *module],
-            cwd=runtime.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env=_environment(runtime),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [runtime.python, "-m", *module],
+                cwd=runtime.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                env=runtime.environment(),
+            )
+        except OSError as error:
+            raise LaunchError(f"launch server: {error.filename or runtime.python}: {error.strerror}") from error
         self._pending = b""
         self.is_stuck = False
         is_ready = False
@@ -149,9 +177,9 @@ class _Server:
             if answer is None:  # not even the kernel ends it, such as in a driver's call: left, and this server with it
                 self.is_stuck = True
                 return ChildEnd(None, last_rss_bytes, None)
-            _, peak_rss_bytes = _numbers(answer, "exit", 2)
+            _, peak_rss_bytes = _exit_numbers(answer)
             return ChildEnd(None, last_rss_bytes, peak_rss_bytes)
-        exit_code, peak_rss_bytes = _numbers(answer, "exit", 2)
+        exit_code, peak_rss_bytes = _exit_numbers(answer)
         kills = oom_kill_count()
         is_oom_killed = None if kills is None or kills_before is None else kills > kills_before
         return ChildEnd(exit_code, None, peak_rss_bytes, is_oom_killed)
@@ -191,18 +219,16 @@ class _Server:
         return line.decode(errors="replace")
 
 
+def _exit_numbers(line: str) -> tuple[int, int | None]:
+    """Exit code and peak memory; servers of older revisions say only the former."""
+    if len(line.split()) == 2:
+        return _numbers(line, "exit", 1)[0], None
+    exit_code, peak_rss_bytes = _numbers(line, "exit", 2)
+    return exit_code, peak_rss_bytes
+
+
 def _numbers(line: str, word: str, num_values: int) -> list[int]:
     found, *values = line.split() or [""]
     if found != word or len(values) != num_values or not all(value.lstrip("-").isdecimal() for value in values):
         raise LaunchError(f"launch server: got {line[:80]!r}; expected {word!r} and {num_values} numbers; {SEE_LOG}")
     return [int(value) for value in values]
-
-
-def _environment(runtime: Runtime) -> dict[str, str]:
-    """The caller's, with one BLAS thread: torch's own threads are set per job, and a forked process must have none."""
-    own = {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    own["KINETO_LOG_LEVEL"] = "99"  # torch's profiler logs every start and stop
-    if runtime.import_roots:
-        roots = [*map(str, runtime.import_roots), os.environ.get("PYTHONPATH", "")]
-        own["PYTHONPATH"] = os.pathsep.join(root for root in roots if root)
-    return {**os.environ, **own}
