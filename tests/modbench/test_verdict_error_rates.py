@@ -1,0 +1,53 @@
+"""What docs/verdicts.md says about wrong verdicts, played again on the pairs that were measured (benchmarks/verdict_error_rates.py)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modbench.analysis import judge_family
+from modbench.analysis.verdict import DEFAULT_TOLERANCE, Verdict
+from modbench.plan import LOOKS
+
+FOLDER = Path(__file__).parents[2] / "reports" / "published" / "verdicts-epyc"
+MAX_FALSE_ALARMS = 0.01
+MIN_FOUND = 0.95
+QUIET_SIGMA = 0.04  # standard deviation of the pairs up to which +10 % has to be found
+
+
+def replay(name):
+    """(verdict, sigma) of every comparison; prefill and decode of a cell are a family, looked at 8, 12 and 20 pairs."""
+    facts = json.loads((FOLDER / f"{name}.json").read_text())
+    cells: dict[int, list[dict]] = {}
+    for item in facts["comparisons"]:
+        cells.setdefault(item["cell"], []).append(item)
+    played = []
+    for items in cells.values():
+        for look in LOOKS:
+            family = [item["ln_ratios"][:look] for item in items]
+            judged = judge_family(family, DEFAULT_TOLERANCE)
+            if all(judgement.is_final for judgement in judged) or len(family[0]) < look:
+                break
+        for item, judgement in zip(items, judged, strict=True):
+            assert judgement.verdict.value == item["verdict"], "the rule of today gives the verdict that was recorded"
+            played.append((judgement.verdict, item["sigma_ratio"]))
+    return played
+
+
+def share(played, *verdicts):
+    return sum(verdict in verdicts for verdict, _ in played) / len(played)
+
+
+@pytest.mark.parametrize("name", ["unchanged-loaded", "unchanged-quiet"])
+def test_what_did_not_change_is_almost_never_slower_or_faster(name):
+    assert share(replay(name), Verdict.SLOWER, Verdict.FASTER) <= MAX_FALSE_ALARMS
+
+
+def test_ten_per_cent_are_found_where_the_machine_is_quiet_enough():
+    quiet = [item for item in replay("plus-10") if item[1] <= QUIET_SIGMA]
+    assert quiet
+    assert share(quiet, Verdict.SLOWER) >= MIN_FOUND
+
+
+def test_five_per_cent_are_never_faster():
+    assert share(replay("plus-5"), Verdict.FASTER) == 0
