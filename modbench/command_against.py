@@ -16,7 +16,7 @@ from modbench.code_under_test import repository_under_test
 from modbench.environments import Installing, Mode
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.gate_output import GateOptions, present_gate
-from modbench.plan import LOOKS
+from modbench.plan import LOOKS, PAIRS_PER_QUAD
 from modbench.revision import other_revision, working_tree
 from modbench.run_folder import new_folder
 from modbench.runner import refuse_entries
@@ -73,8 +73,10 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
             )
             with open_benches(session, scenarios, options.methods or _own_methods(scenarios)) as benches:
                 margins = margins_of(options.tolerance, noise_floors_of(benches))
-                budget.say_expected(benches, LOOKS)
-                measure_side_by_side(benches, LOOKS, margins, lambda rounds: budget.may_go_on(benches, rounds))
+                wanted = {key: value for key, value in margins.items() if not options.metrics or key in options.metrics}
+                looks = LOOKS if wanted else (PAIRS_PER_QUAD,)  # counted values do not vary
+                budget.say_expected(benches, looks)
+                measure_side_by_side(benches, looks, wanted, lambda rounds: budget.may_go_on(benches, rounds))
                 sides = [records_of(benches, side) for side in (BASE, CANDIDATE)]
     except KeyboardInterrupt:
         text = f"interrupted; what was measured is in {folder}, and no verdict can rest on it. Start again: {options.command}"

@@ -55,7 +55,7 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
 
     Raises:
         OptionError: too few pairs.
-        LaunchError: launches failed, so that there are not enough pairs.
+        LaunchError: launches failed, or the budget ended it, so that there are not enough pairs.
     """
     if options.num_pairs < MIN_CALIBRATION_PAIRS:
         raise OptionError(f"--pairs: got {options.num_pairs}; expected at least {MIN_CALIBRATION_PAIRS}")
@@ -71,6 +71,8 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
                 budget = SideBudget(options.budget_s, progress)
                 budget.say_expected([bench], [options.num_pairs])
                 measure_side_by_side([bench], [options.num_pairs], {}, lambda rounds: budget.may_go_on([bench], rounds))
+                if budget.is_spent:
+                    raise LaunchError(_budget_error(bench, options.num_pairs))
                 rows = _rows(bench, options.tolerance)
                 floor = _floor(bench, rows, is_general=options.scenario is None)
     except KeyboardInterrupt:
@@ -128,3 +130,11 @@ def _floor(bench: Bench, rows: Sequence[CalibratedRow], is_general: bool) -> Noi
 def _least_favourable(found: Sequence[NoiseFigures]) -> float | None:
     changes = [figures.smallest_detectable for figures in found]
     return None if None in changes else max(change for change in changes if change is not None)
+
+
+def _budget_error(bench: Bench, num_pairs: int) -> str:
+    found = min((len(differences) for differences in bench.comparisons().values()), default=0)
+    return (
+        f"calibrate: --budget ended it at {found} of {num_pairs} pairs, and nothing was kept; "
+        "give it more time, or a scenario of fewer methods and points"
+    )

@@ -191,7 +191,7 @@ def measure_side_by_side(
     Args:
         benches: one per scenario, prepared; verdicts are judged in the family of all of them.
         looks: numbers of pairs after which to stop or go on; after the last one nothing is judged here.
-        margins: δ per latency metric, as shares; not used with one look.
+        margins: δ per latency metric, as shares; those of other metrics are not asked for.
         may_go_on: asked before each round of quads with the number of rounds up to the next look; no ends the job.
     """
     done_quads = 0
@@ -210,8 +210,9 @@ def measure_side_by_side(
 
 
 def close_decided(benches: Sequence[Bench], margins: Mapping[str, float]) -> None:
-    """Take every (cell, method) out of the benches whose comparisons have all come to a verdict."""
-    family = [(bench, key, values) for bench in benches for key, values in bench.comparisons().items()]
+    """Take every (cell, method) out of the benches whose comparisons (of metrics with a margin) all have a verdict."""
+    found = [(bench, key, values) for bench in benches for key, values in bench.comparisons().items()]
+    family = [(bench, key, values) for bench, key, values in found if key[2] in margins]
     judged = judge_family([values for _, _, values in family], [margins[metric] for _, (_, _, metric), _ in family])
     undecided = {
         (id(bench), index, method)

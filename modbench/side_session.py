@@ -107,7 +107,10 @@ def _side(
         free_memory_bytes=session.free_memory_bytes,
         git_facts=revision.git_facts,
         sources_sha256=revision.sources_sha256,
-        side_facts={SIDE_BY_SIDE: {"id": session.identity, "side": SIDE_NAMES[number]}, "revision": revision.name},
+        side_facts={
+            SIDE_BY_SIDE: {"id": f"{session.identity}-{folder.name}", "side": SIDE_NAMES[number]},
+            "revision": revision.name,
+        },
     )
 
 

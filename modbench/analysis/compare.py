@@ -26,6 +26,7 @@ from modbench.analysis.verdict import (
     one_sided_p_value,
     pairs_at_look,
 )
+from modbench.errors import RecordError
 from modbench.record import Record
 
 COMPARED_METRICS = (*FAMILY_METRICS, *EXACT_METRICS, *LIMIT_METRICS)
@@ -70,7 +71,7 @@ def compare_all(
         metrics: names of `COMPARED_METRICS` to compare; None for all.
 
     Raises:
-        ValueError: a latency is not above 0, so that it has no ratio.
+        RecordError: a latency is not above 0, so that it has no ratio.
     """
     everything = [record for side in (base, *candidates) for record in side.records]
     deltas = {**margins_of(tolerance, recorded_floors(everything)), **(margins or {})}
@@ -78,7 +79,10 @@ def compare_all(
     drafts = []
     for candidate in candidates:
         matchings, limits = _matched(base.records, candidate.records)
-        lines = [line for match in matchings[0].matches for line in compared_lines(match, deltas, wanted)]
+        try:
+            lines = [line for match in matchings[0].matches for line in compared_lines(match, deltas, wanted)]
+        except ValueError as error:
+            raise RecordError(f"{base.label}, {candidate.label}: {error}; expected seconds above 0") from error
         drafts.append((matchings, [*lines, *(Line(limit) for limit in limits if limit.metric in wanted)]))
     judged = iter(_judged([line for _, lines in drafts for line in lines]))
     return tuple(
@@ -157,7 +161,7 @@ def _matching_notes(matchings: Sequence[Matching], metrics: Sequence[str]) -> li
         found += [("on the base side only, not judged", launches) for launches in matching.only_base]
         found += [("on the candidate side only, not judged", launches) for launches in matching.only_candidate]
     launched, _ = matchings
-    found += [(text, match.base) for match in launched.matches for text in match_notes(match, metrics)]
+    found += [(text, match.candidate) for match in launched.matches for text in match_notes(match, metrics)]
     cells: dict[tuple[str, str], dict[str, None]] = {}
     for text, launches in found:
         cells.setdefault((text, launches.first.method), {})[launches.first.point.cell_id] = None
@@ -172,6 +176,10 @@ def _cells(matchings: Iterable[Matching]) -> dict[str, Mapping[str, object]]:
     groups = [
         launches
         for matching in matchings
-        for launches in (*(match.base for match in matching.matches), *matching.only_base, *matching.only_candidate)
+        for launches in (
+            *(side for match in matching.matches for side in (match.base, match.candidate)),
+            *matching.only_base,
+            *matching.only_candidate,
+        )
     ]
     return {launches.first.point.cell_id: launches.axes for launches in groups}

@@ -81,10 +81,10 @@ def match_notes(match: Match, metrics: Sequence[str]) -> list[str]:
 
 
 def _empty(match: Match) -> Comparison:
-    first = match.base.first
+    first = match.candidate.first
     return Comparison(
         cell_id=first.point.cell_id,
-        axes=match.base.axes,
+        axes=match.candidate.axes,
         method=first.method,
         metric="",
         ground="exact",
@@ -100,6 +100,12 @@ def _refusal(match: Match) -> tuple[Verdict, str]:
         return Verdict.FAILED, f"no launch of the candidate is ok: {no_launch_text(match.candidate.records)}"
     if not match.base.ok and not fields:
         return Verdict.NOT_COMPARABLE, f"no launch of the base is ok: {no_launch_text(match.base.records)}"
+    failed = match.candidate.failed
+    if (
+        failed and not match.base.failed and not fields
+    ):  # what fails now and then would pass by the launches that do not
+        count = f"{len(failed)} of {len(match.candidate.records)}"
+        return Verdict.FAILED, f"{count} launches of the candidate failed, none of the base: {no_launch_text(failed)}"
     return Verdict.NOT_COMPARABLE, why_other_work(match)
 
 

@@ -47,6 +47,7 @@ class Comparison:
     """One metric of one method at one cell, the candidate against the base.
 
     Attributes:
+        cell_id, axes: the candidate's; the base has another id where the work is not the same.
         base, candidate: the two values in the metric's unit; of `ratio_to_dense` the method's time / dense time. None where a
             side has none.
         ratio: candidate / base: above 1 is slower, or more bytes (or a larger size that fits).
@@ -54,7 +55,8 @@ class Comparison:
         verdict: None where the ground allows none.
         num_values: pairs of launches on either side; one number twice where they are pairs of the two sides with each other.
         reason: why there is no clearer verdict, one clause.
-        pairs_needed: how many pairs would probably decide; None where not known, or no number would.
+        pairs_needed: how many pairs (of `ratio_to_dense`, on each side) would probably decide; None where not known, or no
+            number would.
         doubts: what a reader must know beside the number.
         scenario: the name of the scenario; empty where records do not say.
     """

@@ -55,7 +55,7 @@ def _limit(launches: Launches, trials: Mapping[str, Record]) -> MethodLimit:
 
 
 def _compared(match: Match, base: MethodLimit, candidate: MethodLimit, has_one_machine: bool) -> Comparison:
-    first = match.base.first
+    first = match.candidate.first
     assert first.trial is not None, "only trials are compared here"
     reason = _why_not(match, base, has_one_machine)
     if reason:
@@ -67,7 +67,7 @@ def _compared(match: Match, base: MethodLimit, candidate: MethodLimit, has_one_m
     is_known = base.value is not None and candidate.value is not None
     return Comparison(
         cell_id=first.point.cell_id,
-        axes=match.base.axes,
+        axes=match.candidate.axes,
         method=first.method,
         metric=f"{first.trial.name}_limit",
         ground="exact",

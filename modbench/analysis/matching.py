@@ -55,6 +55,11 @@ class Launches:
         """Those that gave numbers."""
         return tuple(record for record in self.records if record.status == "ok")
 
+    @cached_property
+    def failed(self) -> tuple[Record, ...]:
+        """Those that were tried and gave none."""
+        return tuple(record for record in self.records if record.status not in ("ok", "pruned"))
+
     @property
     def axes(self) -> Mapping[str, Any]:
         """What names the cell; without a matrix its context and batch."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from modbench.analysis.rank_statistics import RankShift
 from modbench.analysis.statistics import holm
-from modbench.analysis.verdict import FAMILY_ALPHA, HELD_BACK, Judgement, Verdict, at_a_look, decide
+from modbench.analysis.verdict import FAMILY_ALPHA, HELD_BACK, Judgement, Verdict, confirming_pairs, decide
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ def judge_shifts(family: Iterable[TwoSamples], other_p_values: Sequence[float] =
         _judge(samples, not samples.num_pairs or next(confirmed) or num_comparisons == 1) for samples in comparisons
     ]
     return [
-        replace(item, pairs_needed=_enough(item.num_pairs, num_comparisons)) if item.reason == HELD_BACK else item
-        for item in judged
+        replace(item, pairs_needed=confirming_pairs(item.num_pairs, samples.p_value, num_comparisons))
+        if item.reason == HELD_BACK
+        else item
+        for item, samples in zip(judged, comparisons, strict=True)
     ]
 
 
@@ -56,11 +58,3 @@ def _judge(samples: TwoSamples, is_confirmed: bool) -> Judgement:
     shift = samples.shift
     centre, interval = (0.0, None) if shift is None else (shift.estimate, shift.interval)
     return decide(samples.num_pairs, centre, interval, samples.delta, is_confirmed, Verdict.INCONCLUSIVE)
-
-
-def _enough(num_pairs: int, num_comparisons: int) -> int:
-    """Pairs a side, that all lie beyond δ, of which the first step of Holm's procedure needs no more."""
-    needed = num_pairs + 1
-    while math.comb(2 * needed, needed) < num_comparisons / FAMILY_ALPHA:
-        needed += 1
-    return at_a_look(needed)

@@ -71,7 +71,10 @@ def _pairs(
     base: Mapping[tuple[str, int, int], Record], candidate: Mapping[tuple[str, int, int], Record], metric: LatencyMetric
 ) -> list[tuple[float, float]]:
     pairs = []
-    for place in sorted(place for place in base if place in candidate):
+    session_places = {session: index for index, session in enumerate(dict.fromkeys(place[0] for place in base))}
+    for place in sorted(base, key=lambda place: (session_places[place[0]], *place[1:])):
+        if place not in candidate:
+            continue
         values = launch_latency(base[place], metric), launch_latency(candidate[place], metric)
         if values[0] is not None and values[1] is not None:
             if min(values[0], values[1]) <= 0:

@@ -38,6 +38,7 @@ HIDDEN_KEYS = (  # what has a hash beside it, is measured anew in every run, say
     "tokens_sha256",
     "flip_ratio",
     "revision",
+    "memory_limit_bytes",  # what was free; one that was asked for stands in the scenario
     f"{SIDE_BY_SIDE}.",
 )
 
@@ -100,11 +101,20 @@ def match_doubts(match: Match) -> tuple[str, ...]:
     """Doubts about the numbers of one method at one cell: flags of its launches, and how the two sides' launches differ."""
     base, candidate = match.base.ok, match.candidate.ok
     doubts = [*_flag_doubts("base", match.base), *_flag_doubts("candidate", match.candidate)]
+    for name, launches in (("base", match.base), ("candidate", match.candidate)):
+        if launches.failed:
+            doubts.append(f"{name}: {len(launches.failed)} of {len(launches.records)} launches failed")
     if len(base) != len(candidate):
         doubts.append(f"{len(base)} launches of the base, {len(candidate)} of the candidate")
     routers = [{flag for record in side for flag in record.flags if flag in ROUTER_FLAGS} for side in (base, candidate)]
     if routers[0] != routers[1]:
         doubts.append("the routers were calibrated on one side only")
+    outcomes = [
+        {(name, result) for record in side for name, result in record.guard.items()} for side in (base, candidate)
+    ]
+    names = sorted({name for name, _ in outcomes[0] ^ outcomes[1]})
+    if names:
+        doubts.append(f"the same-work guard did not say the same of both sides: {', '.join(names)}")
     paths = [{str(record.environment.get("attention_path")) for record in side} for side in (base, candidate)]
     if paths[0] != paths[1]:
         doubts.append("attention took another path: " + " and ".join(", ".join(sorted(found)) for found in paths))

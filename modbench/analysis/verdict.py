@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 
 from modbench.analysis.pairs import ComparisonKey
 from modbench.analysis.statistics import MIN_PAIRS, holm, median, ratio_interval, sign_test_p_value
@@ -79,7 +80,8 @@ def judge(
     is_last = is_last_look or num_pairs >= LOOKS[-1]
     open_verdict = Verdict.INCONCLUSIVE if is_last else Verdict.UNDECIDED
     centre = median(differences) if differences else 0.0
-    return decide(num_pairs, centre, ratio_interval(differences), delta, is_confirmed, open_verdict)
+    found = decide(num_pairs, centre, ratio_interval(differences), delta, is_confirmed, open_verdict)
+    return replace(found, pairs_needed=at_a_look(found.pairs_needed))
 
 
 def decide(
@@ -126,27 +128,32 @@ def judge_family(
     comparisons = [pairs_at_look(values) for values in family]
     last_looks = [False] * len(comparisons) if is_last_look is None else list(is_last_look)
     deltas = [delta] * len(comparisons) if isinstance(delta, int | float) else list(delta)
-    p_values = [
-        one_sided_p_value(values, math.log1p(own)) for values, own in zip(comparisons, deltas, strict=True) if values
-    ]
-    num_comparisons = len(p_values) + len(other_p_values)
-    confirmed = iter(holm([*p_values, *other_p_values], FAMILY_ALPHA))
+    p_values = [one_sided_p_value(values, math.log1p(own)) for values, own in zip(comparisons, deltas, strict=True)]
+    tested = [p_value for values, p_value in zip(comparisons, p_values, strict=True) if values]
+    num_comparisons = len(tested) + len(other_p_values)
+    confirmed = iter(holm([*tested, *other_p_values], FAMILY_ALPHA))
     is_family = num_comparisons > 1
     judged = [
         judge(values, own, not values or next(confirmed) or not is_family, is_last)
         for values, own, is_last in zip(comparisons, deltas, last_looks, strict=True)
     ]
-    # Of pairs that all lie on one side, this many pass the first step of Holm's procedure.
-    enough = math.ceil(math.log2(max(num_comparisons, 1) / FAMILY_ALPHA))
     return [
-        replace(item, pairs_needed=at_a_look(max(enough, item.num_pairs + 1))) if item.reason == HELD_BACK else item
-        for item in judged
+        replace(item, pairs_needed=at_a_look(confirming_pairs(item.num_pairs, p_value, num_comparisons)))
+        if item.reason == HELD_BACK
+        else item
+        for item, p_value in zip(judged, p_values, strict=True)
     ]
 
 
 def one_sided_p_value(values: Sequence[float], bound: float) -> float:
     """Of the sign test on the side where the values lie."""
     return min(sign_test_p_value(values, bound), sign_test_p_value([-value for value in values], bound))
+
+
+def confirming_pairs(num_pairs: int, p_value: float, num_comparisons: int) -> int:
+    """Pairs at which a p-value passes the first step of Holm's procedure, its normal score growing as sqrt(n)."""
+    now, wanted = (NormalDist().inv_cdf(share) for share in (p_value, FAMILY_ALPHA / num_comparisons))
+    return max(math.ceil(num_pairs * (wanted / now) ** 2), num_pairs + 1)
 
 
 def undecided_cells(
@@ -179,12 +186,12 @@ def _pairs_needed(num_pairs: int, centre: float, interval: tuple[float, float], 
     gap = abs(abs(centre) - bound)
     half_width = max(centre - interval[0], interval[1] - centre)
     if gap == 0 or half_width == 0:
-        return None if gap == 0 else at_a_look(num_pairs + 1)
+        return None if gap == 0 else num_pairs + 1
     if math.sqrt(num_pairs) * half_width > math.sqrt(MAX_USEFUL_PAIRS) * gap:
         return None
-    return at_a_look(max(math.ceil(num_pairs * (half_width / gap) ** 2), num_pairs + 1))
+    return max(math.ceil(num_pairs * (half_width / gap) ** 2), num_pairs + 1)
 
 
-def at_a_look(num_pairs: int) -> int:
+def at_a_look(num_pairs: int | None) -> int | None:
     """The next number of pairs that is judged; past the last look, where none is planned, the number itself."""
-    return next((look for look in LOOKS if look >= num_pairs), num_pairs)
+    return next((look for look in LOOKS if num_pairs is not None and look >= num_pairs), num_pairs)

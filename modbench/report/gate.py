@@ -12,13 +12,21 @@ from typing import Any
 
 from modbench.analysis.comparison import ComparedSides, Comparison
 from modbench.analysis.gate import Found, GateResult
+from modbench.analysis.rank_statistics import MAX_VALUES
 from modbench.analysis.verdict import Verdict
 from modbench.plan import LOOKS
 from modbench.report.document import axes_label
 from modbench.report.escaping import one_line
 from modbench.report.tables import NOTHING
 from modbench.scenario.source import parse_override_value
-from modbench.units import format_bytes, format_count, format_factor, format_seconds
+from modbench.units import (
+    format_bytes,
+    format_change,
+    format_change_interval,
+    format_count,
+    format_factor,
+    format_seconds,
+)
 
 MAX_LINE = 1000
 # The command that measures the sides again, to which `--set` may be added; "" where there is none.
@@ -61,8 +69,7 @@ def change_text(line: Comparison) -> str:
     is_tiny = line.ground == "exact" and 0 < abs(line.ratio - 1) < 1e-3
     if is_tiny and line.base is not None and line.candidate is not None:
         return f"{line.candidate - line.base:+,.12g}" + (" B" if line.metric.endswith("_bytes") else "")
-    interval = f" [{', '.join(_signed(end) for end in line.interval)}]" if line.interval else ""
-    return f"{_signed(line.ratio)} %{interval}"
+    return format_change(line.ratio) + (f" {format_change_interval(line.interval)}" if line.interval else "")
 
 
 def value_text(line: Comparison, value: float | None) -> str:
@@ -119,17 +126,23 @@ def _inconclusive_line(result: GateResult, found: tuple[Found, ...], rerun: Reru
     counted = {"pass": " (counts as passed)", "fail": " (counts as failed)", None: ""}[result.counts_as]
     reason = f" ({one_line(first.line.reason)})" if first.line.reason else ""
     claim = f"inconclusive{counted}: {_of_all(len(found), result)}, first {_where(first)}{reason}"
-    needed = max((item.line.pairs_needed or 0 for item in found), default=0)
-    if needed > LOOKS[-1]:
-        limit = f"more than the {LOOKS[-1]} that count"
-        step = (
-            f"about {format_count(needed)} pairs would decide, {limit}: use a quieter machine or a larger --tolerance"
-        )
-    elif needed:
-        step = f"about {needed} pairs would decide" + _command("; rerun that point alone: ", first, rerun)
-    else:
-        step = _command("rerun that point alone: ", first, rerun) or "measure on a quieter machine"
-    return f"{claim}; {step}"
+    return f"{claim}; {_deciding_step(found, rerun)}"
+
+
+def _deciding_step(found: Sequence[Found], rerun: Rerun | None) -> str:
+    """What would decide all of them."""
+    quieter = "use a quieter machine or a larger --tolerance"
+    if any(item.line.interval is not None and item.line.pairs_needed is None for item in found):
+        return f"no number of pairs that is worth while would decide: {quieter}"
+    hardest = max((item.line for item in found), key=lambda line: line.pairs_needed or 0)
+    if not hardest.pairs_needed:
+        return _command("rerun that point alone: ", found[0], rerun) or "measure on a quieter machine"
+    is_saved = hardest.ground == "ratio_to_dense"
+    step = f"about {format_count(hardest.pairs_needed)} pairs{' a side' if is_saved else ''} would decide"
+    most = MAX_VALUES if is_saved else LOOKS[-1]
+    if hardest.pairs_needed > most:
+        return f"{step}, more than the {most} that count: {quieter}"
+    return step + _command("; rerun that point alone: ", found[0], rerun)
 
 
 def _of_all(count: int, result: GateResult) -> str:
@@ -171,7 +184,3 @@ def _noise(result: GateResult) -> list[str]:
         return []
     margins = ", ".join(f"{share_text(margin)} of {metric}" for metric, margin in sorted(result.noisy_margins.items()))
     return [f"this machine is too noisy for {share_text(result.tolerance)}: the margin is {margins}"]
-
-
-def _signed(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+,.1f}"

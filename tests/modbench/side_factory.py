@@ -1,7 +1,9 @@
-"""Makes sides of comparisons for the tests. Test data: no number here was measured."""
+"""Makes sides of comparisons for the tests, and finds lines in what was compared. Test data: no number here was measured."""
 
 from typing import Any
 
+from modbench.analysis.compare import compare_sides
+from modbench.analysis.comparison import ComparedSides, Comparison
 from modbench.record import SIDE_BY_SIDE, Record, Samples
 from tests.modbench.record_factory import ENVIRONMENT, make_quads, make_record
 
@@ -71,3 +73,32 @@ def with_facts(records: list[Record], method: str = "", **facts: Any) -> list[Re
         else record
         for record in records
     ]
+
+
+def compare(base: list[Record], candidate: list[Record], **options: Any) -> ComparedSides:
+    """Sides named A and B, compared."""
+    return compare_sides(base, candidate, "A", "B", **options)
+
+
+def lines_of(
+    compared: ComparedSides, method: str = "threshold", metric: str = "ttft_s", ground: str = "ratio_to_dense"
+) -> list[Comparison]:
+    """The lines of a method and metric; on any ground where that is empty."""
+    return [
+        line
+        for line in compared.comparisons
+        if (line.method, line.metric) == (method, metric) and ground in ("", line.ground)
+    ]
+
+
+def line_of(
+    compared: ComparedSides, method: str = "threshold", metric: str = "ttft_s", ground: str = "ratio_to_dense"
+) -> Comparison:
+    """The only one."""
+    (line,) = lines_of(compared, method, metric, ground)
+    return line
+
+
+def texts_of(compared: ComparedSides) -> list[str]:
+    """What the footnotes say."""
+    return [note.text for note in compared.footnotes]

@@ -3,7 +3,15 @@ import math
 import pytest
 
 from modbench.analysis.pairs import ComparisonKey
-from modbench.analysis.verdict import Verdict, judge, judge_family, margin, pairs_at_look, undecided_cells
+from modbench.analysis.verdict import (
+    HELD_BACK,
+    Verdict,
+    judge,
+    judge_family,
+    margin,
+    pairs_at_look,
+    undecided_cells,
+)
 
 DELTA = 0.03
 TEN_PERCENT = math.log(1.1)
@@ -103,6 +111,14 @@ def test_of_many_comparisons_eight_pairs_are_too_few_and_twelve_enough():
     assert "one of several" in four[0].reason
     assert four[0].pairs_needed == 12  # 2 ** -9 <= 0.013 / 4 < 2 ** -8, and the next look has 12
     assert [item.verdict for item in judge_family([around(-TEN_PERCENT, 12)] * 4, DELTA)] == [Verdict.FASTER] * 4
+
+
+def test_at_the_last_look_what_is_held_back_says_how_many_pairs_would_confirm_it():
+    values = around(TEN_PERCENT, 16) + around(-TEN_PERCENT, 4)
+    judged = judge_family([values] * 10, DELTA, [True] * 10)
+    assert {(item.verdict, item.reason) for item in judged} == {(Verdict.INCONCLUSIVE, HELD_BACK)}
+    # p = P(Bin(20, 1/2) >= 16) = 0.0059, a normal score of 2.518; 0.013 / 10 has 3.011: 20 * (3.011 / 2.518) ** 2 = 28.6
+    assert {item.pairs_needed for item in judged} == {29}
 
 
 def test_comparisons_without_pairs_do_not_enlarge_the_family():

@@ -50,7 +50,20 @@ def test_inconclusive_says_what_would_decide():
         f"(the interval crosses the margin); about 12 pairs would decide; rerun that point alone: {COMMAND} "
         "--set workload.context=4096"
     ]
-    assert said(inconclusive(pairs_needed=None), rerun=None)[0].endswith("; measure on a quieter machine")
+    hopeless = said(inconclusive(pairs_needed=12), inconclusive(pairs_needed=None))[0]
+    assert hopeless.endswith(
+        "; no number of pairs that is worth while would decide: use a quieter machine or a larger --tolerance"
+    )
+    assert said(inconclusive(pairs_needed=None, interval=None), rerun=None)[0].endswith(
+        "; measure on a quieter machine"
+    )
+
+
+def test_of_saved_runs_more_pairs_count_than_a_look_has():
+    saved = inconclusive(ground="ratio_to_dense")
+    assert said(saved, rerun=None)[0].endswith("; about 40 pairs a side would decide")
+    many = said(inconclusive(ground="ratio_to_dense", pairs_needed=1201), rerun=None)[0]
+    assert "about 1,201 pairs a side would decide, more than the 200 that count" in many
 
 
 def test_not_comparable_and_failed_give_the_reason_and_the_next_step():

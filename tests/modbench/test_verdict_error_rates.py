@@ -1,4 +1,4 @@
-"""What docs/verdicts.md says about wrong verdicts, played again on the pairs that were measured (benchmarks/verdict_error_rates.py)."""
+"""How often verdicts are wrong, played again on the pairs that benchmarks/verdict_error_rates.py measured."""
 
 import json
 from pathlib import Path
