@@ -29,6 +29,7 @@ from modbench.cli_options import (
     parse_budget,
     parse_metrics,
     parse_tolerance,
+    refuse_measuring_options,
 )
 from modbench.command_protocol import protocol_json_schema
 from modbench.environments import Mode
@@ -215,6 +216,9 @@ def check(
         found = "neither" if against is None else "both"
         raise OptionError(f"check: got {found} of --against REV and --baseline BASE; expected one of them")
     if against is None:
+        has_environment = environment is not Mode.AUTO
+        measuring = {"method": methods, "install": install, "budget": budget, "output": output, "set": overrides}
+        refuse_measuring_options(**measuring, allow_entry=allow_entry, environment=has_environment)
         from modbench.command_check import check_saved
 
         raise typer.Exit(check_saved(subjects, baseline or [], share, wanted, gate, _command_line()))

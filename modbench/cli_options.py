@@ -94,6 +94,18 @@ def inconclusive_of(option: Inconclusive | None) -> Literal["pass", "fail"] | No
     return "pass" if option is Inconclusive.PASS else "fail"
 
 
+def refuse_measuring_options(**given: object) -> None:
+    """Saved runs are compared as they are, so an option about measuring would silently do nothing.
+
+    Raises:
+        OptionError: one of these options was given.
+    """
+    for name, value in given.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{option}: got it with --baseline, where nothing is measured; expected --against REV")
+
+
 def parse_tolerance(text: str) -> float:
     """A share.
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from modbench.analysis import SideRecords, compare_all, margins_of
+from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.code_under_test import repository_under_test
 from modbench.environments import Installing, Mode
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
-from modbench.gate_output import GateOptions, present_gate
+from modbench.gate_output import GateOptions, present_gate, refuse_unwritable
 from modbench.plan import LOOKS, PAIRS_PER_QUAD
 from modbench.revision import other_revision, working_tree
 from modbench.run_folder import new_folder
@@ -59,6 +60,7 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
     for loaded in scenarios:
         if not options.allow_entry:
             refuse_entries(loaded)
+    refuse_unwritable(options.gate)
     repository = repository_under_test(scenarios)
     folder = options.output or new_folder(DEFAULT_ROOT)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +84,11 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
         text = f"interrupted; what was measured is in {folder}, and no verdict can rest on it. Start again: {options.command}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
-    label = f"{options.revision} ({str(base.git_facts['git_sha'])[:12]})"
-    base_side = SideRecords(label, sides[BASE])
+    base_side = SideRecords(options.revision, sides[BASE])
     compared = compare_all(
         base_side, [SideRecords("working tree", sides[CANDIDATE])], options.tolerance, margins, options.metrics
     )
-    code = present_gate(compared, options.gate, lambda _: _rerun(scenarios, options), options.command)
+    code = present_gate(compared, options.gate, lambda _: rerun_command_of(scenarios, options), options.command)
     Console().print(f"records: {folder}", markup=False, highlight=False, soft_wrap=True)
     return code
 
@@ -98,9 +99,14 @@ def _own_methods(scenarios: Sequence[LoadedScenario]) -> list[str]:
     return list(dict.fromkeys(label for label, settings in methods if runs_foreign_code(settings.method)))
 
 
-def _rerun(scenarios: Sequence[LoadedScenario], options: AgainstOptions) -> str:
+def rerun_command_of(scenarios: Sequence[LoadedScenario], options: AgainstOptions) -> str:
     """The command that measures the same again, without its output options."""
     words = ["modbench", "check", "--against", options.revision, *(str(loaded.path) for loaded in scenarios)]
     words += [word for label in options.methods for word in ("--method", label)]
+    words += [word for name in options.metrics or () for word in ("--metric", name)]
+    words += ["--tolerance", f"{100 * options.tolerance:g}%"] if options.tolerance != DEFAULT_TOLERANCE else []
+    words += ["--environment", options.environment.value] if options.environment is not Mode.AUTO else []
+    words += ["--install", options.install] if options.install else []
     words += ["--allow-entry"] if options.allow_entry else []
+    words += [word for text in scenarios[0].overrides for word in ("--set", text)]
     return shlex.join(words)

@@ -37,7 +37,9 @@ def check_saved(
     """
     base, other = load_side(*baseline), load_side(*candidate)
     if {record.launch_id for record in base.records} & {record.launch_id for record in other.records}:
-        raise OptionError(f"--baseline: got {base.label}, which is the candidate too; expected another run")
+        raise OptionError(
+            f"--baseline: got {base.label}, with launches that the candidate holds too; expected another run"
+        )
     compared = compare_all(base, [other], tolerance, metrics=metrics)
     scenario = _scenario_of(candidate)
     return present_gate(compared, options, lambda sides: _side_by_side(sides, scenario), command)

@@ -70,6 +70,23 @@ def present_gate(
     return result.exit_code
 
 
+def refuse_unwritable(options: GateOptions) -> None:
+    """Before hours of measuring: fail as `present_gate` would fail after them.
+
+    Raises:
+        OutputError: a file that was asked for cannot be written.
+    """
+    for option, path in (("--junit", options.junit), ("--markdown", options.markdown)):
+        if path is None:
+            continue
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        is_folder_in_the_way = existing.is_dir() == (existing == path)
+        if is_folder_in_the_way or not os.access(existing, os.W_OK):
+            raise OutputError(
+                f"{option}: cannot write {path}: {existing} is in the way; name a file that can be written"
+            )
+
+
 def _write(path: Path | None, option: str, text: str) -> None:
     if path is None:
         return

@@ -17,7 +17,7 @@ from modbench.analysis import CellSummary
 from modbench.command_run import make_document
 from modbench.errors import ModbenchError, OutputError
 from modbench.plan import build_plan
-from modbench.pytest_gate import gate_failures
+from modbench.pytest_gate import compare_with_baseline, gate_failures, gate_notes, load_baseline
 from modbench.record import RECORDS_FILE, Record
 from modbench.report.document import Document, axes_label, axis_name
 from modbench.report.problems import cell_problems
@@ -100,6 +100,8 @@ class Measurements:
         allow_entry = self.config.option.modbench_allow_entry
         if not allow_entry:
             refuse_entries(loaded, "--modbench-allow-entry")
+        baseline = self.config.option.modbench_baseline
+        base = load_baseline(baseline) if baseline else None  # before hours of measuring
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         folder = open_run_folder(loaded, self._new_folder(loaded.scenario.name), False, command)
         self.folders.append((loaded, folder))
@@ -111,8 +113,11 @@ class Measurements:
         write_report(folder.path, document)
         self.reports.append(folder.path)
         self._add_benchmarks(records, document)
-        baseline = self.config.option.modbench_baseline
-        return MeasuredRun(folder.path, records, document, gate_failures(records, baseline) if baseline else {})
+        if base is None:
+            return MeasuredRun(folder.path, records, document, {})
+        compared = compare_with_baseline(records, base)
+        self.notes += gate_notes(compared)
+        return MeasuredRun(folder.path, records, document, gate_failures(compared))
 
     def _new_folder(self, name: str) -> Path | None:
         """The folder of the next run of this name in this session, counted from the second on; None for the default."""

@@ -127,14 +127,18 @@ class Bench:
 
     def announce(self, num_quads: int) -> None:
         """Tell the progress display how much is to come."""
-        specs = [spec for _, spec in self._open_specs()]
-        self.progress.plan(num_quads * len(specs), num_quads * sum(work_tokens(spec) for spec in specs))
+        specs = self._open_specs()
+        self.progress.plan(num_quads * len(specs), num_quads * self._open_work())
 
     def run_quad(self, quad: int) -> None:
         """One quad of everything that is open, from new servers; what cannot go on is closed."""
-        for side in self.sides if self.open_series else ():
+        if not self.open_series:
+            return
+        began_s = self.candidate.clock()
+        for side in self.sides:
             side.executor.renew()
             side.executor.start()  # both before the first launch, so that nothing stands between a pair
+        self.progress.waited(self.candidate.clock() - began_s, self._open_work())
         self.open_series = [series for series in self.open_series if self._run_series(*series, quad)]
 
     def comparisons(self) -> dict[tuple[int, str, str], list[float]]:
@@ -153,6 +157,10 @@ class Bench:
 
     def _open_specs(self) -> list[tuple[int, RunSpec]]:
         return [launch for index, method in self.open_series for launch in self._quad(index, method, 1)]
+
+    def _open_work(self) -> int:
+        """Tokens of the next quad, both sides together."""
+        return sum(work_tokens(spec) for _, spec in self._open_specs())
 
     def _quad(self, index: int, method: str, quad: int) -> list[tuple[int, RunSpec]]:
         assert len(self.plans) == len(SIDE_NAMES), "prepared first"

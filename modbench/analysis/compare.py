@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modbench.analysis.compared_lines import Line, Pairs, compared_lines, match_notes
-from modbench.analysis.comparison import ComparedSides, Comparison
+from modbench.analysis.comparison import ONLY_BASE, ComparedSides, Comparison
 from modbench.analysis.exact import EXACT_METRICS
 from modbench.analysis.limit_comparison import LIMIT_METRICS, compare_limits
 from modbench.analysis.margins import margins_of, recorded_floors
@@ -158,7 +158,7 @@ def _matching_notes(matchings: Sequence[Matching], metrics: Sequence[str]) -> li
     """What is not judged, and where."""
     found: list[tuple[str, Launches]] = []
     for matching in matchings:
-        found += [("on the base side only, not judged", launches) for launches in matching.only_base]
+        found += [(ONLY_BASE, launches) for launches in matching.only_base]
         found += [("on the candidate side only, not judged", launches) for launches in matching.only_candidate]
     launched, _ = matchings
     found += [(text, match.candidate) for match in launched.matches for text in match_notes(match, metrics)]

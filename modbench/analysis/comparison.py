@@ -27,6 +27,7 @@ EXIT_CODES = {
     Verdict.NOT_COMPARABLE: NOT_COMPARABLE,
     Verdict.FAILED: FAILED,
 }
+ONLY_BASE = "on the base side only, not judged"
 MORE_IS_WORSE = {Verdict.SLOWER: "more", Verdict.FASTER: "less"}  # bytes are neither slow nor fast
 MORE_IS_BETTER = {Verdict.SLOWER: "fits less", Verdict.FASTER: "fits more"}  # the largest size that fits
 

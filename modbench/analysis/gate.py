@@ -11,6 +11,7 @@ from modbench.analysis.comparison import (
     GRAVEST_FIRST,
     INCONCLUSIVE,
     NOT_COMPARABLE,
+    ONLY_BASE,
     SAME_OR_FASTER,
     SLOWER,
     ComparedSides,
@@ -56,6 +57,7 @@ class GateResult:
         tolerance: the smallest that was asked for.
         margins: δ per latency metric, the largest of all sides.
         counts_as: what INCONCLUSIVE counts as.
+        only_base: methods that the base has at points where the candidate has no launch of them; they are not judged.
     """
 
     exit_code: int
@@ -66,6 +68,7 @@ class GateResult:
     tolerance: float
     margins: Mapping[str, float]
     counts_as: CountsAs | None = None
+    only_base: tuple[str, ...] = ()
 
     @property
     def num_judged(self) -> int:
@@ -92,6 +95,9 @@ def gate_result(compared: Sequence[ComparedSides], counts_as: CountsAs | None = 
     for sides in compared:
         for metric, margin in sides.margins.items():
             margins[metric] = max(margin, margins.get(metric, 0.0))
+    only_base = [
+        name for sides in compared for note in sides.footnotes if note.text == ONLY_BASE for name in note.methods
+    ]
     gravest = codes[0] if codes else SAME_OR_FASTER if found else FAILED
     return GateResult(
         exit_code=gate_exit_code(verdicts, counts_as),
@@ -102,6 +108,7 @@ def gate_result(compared: Sequence[ComparedSides], counts_as: CountsAs | None = 
         tolerance=min((sides.tolerance for sides in compared), default=0.0),
         margins=margins,
         counts_as=counts_as,
+        only_base=tuple(dict.fromkeys(only_base)),
     )
 
 

@@ -30,6 +30,7 @@ HIDDEN_KEYS = (  # what has a hash beside it, is measured anew in every run, say
     "scenario.text",
     "scenario.question",
     "command",
+    "started",
     "guard_detail",
     "declared.",
     "ceilings.",

@@ -62,6 +62,7 @@ def sentences(floor: NoiseFloor, rows: Sequence[CalibratedRow], tolerance: float
         f"With nothing changed, at most {format_percent(alarms)} of checks say slower or faster, "
         f"and at most {format_percent(worst)} end inconclusive."
     )
+    texts.append("Kept for this machine: the margins of its verdicts are at least these noise floors from now on.")
     return texts
 
 

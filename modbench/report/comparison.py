@@ -222,7 +222,7 @@ def _reason_text(line: Comparison) -> str:
     if not line.pairs_needed:
         return line.reason
     each = " a side" if line.ground == "ratio_to_dense" else ""
-    return f"{line.reason}; about {line.pairs_needed} pairs{each} would decide"
+    return f"{line.reason}; about {format_count(line.pairs_needed)} pairs{each} would decide"
 
 
 def _counted_word(line: Comparison) -> str:

@@ -36,7 +36,7 @@ Rerun = Callable[[ComparedSides], str]
 def gate_lines(result: GateResult, rerun: Rerun | None = None) -> list[str]:
     """One line that says the outcome and what to do next, and a second where there is more to say."""
     lines = [_first_line(result, rerun)]
-    more = _others(result) + _noise(result)
+    more = _others(result) + _not_judged(result) + _noise(result)
     if more:
         lines.append(" · ".join(more))
     return [one_line(line, MAX_LINE) for line in lines]
@@ -91,8 +91,10 @@ def share_text(share: float) -> str:
 
 def rerun_command(prefix: str, axes: Mapping[str, Any]) -> str:
     """The command restricted to one cell: `PREFIX --set workload.context=4096`, quoted for a shell."""
-    settings = [shlex.quote(f"{key}={_override_value(value)}") for key, value in axes.items()]
-    return " ".join([prefix, *(f"--set {setting}" for setting in settings)])
+    there = shlex.split(prefix)
+    settings = [f"{key}={_override_value(value)}" for key, value in axes.items()]
+    added = [f"--set {shlex.quote(setting)}" for setting in settings if setting not in there]
+    return " ".join([prefix, *added])
 
 
 def _override_value(value: Any) -> str:
@@ -177,6 +179,12 @@ def _others(result: GateResult) -> list[str]:
     counts |= {verdict.value: result.counts.get(verdict, 0) for verdict in (Verdict.SAME, Verdict.FASTER)}
     texts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     return [f"also: {', '.join(texts)}"] if texts else []
+
+
+def _not_judged(result: GateResult) -> list[str]:
+    """What the candidate did not measure must not pass in silence."""
+    names = ", ".join(one_line(name) for name in result.only_base)
+    return [f"not judged, for the candidate lacks it: {names}"] if names else []
 
 
 def _noise(result: GateResult) -> list[str]:

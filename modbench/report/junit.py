@@ -20,6 +20,7 @@ from modbench.analysis.gate import CountsAs
 from modbench.analysis.verdict import Verdict
 from modbench.report.escaping import one_line
 from modbench.report.gate import cell_names, change_text, share_text, subject_text
+from modbench.units import format_count
 
 ELEMENTS = {
     Verdict.SAME: None,
@@ -92,7 +93,7 @@ def _details(line: Comparison) -> str:
     base, candidate = line.num_values
     texts = [f"{line.ground}, {base} and {candidate} values", *line.doubts]
     if line.pairs_needed is not None:
-        texts.insert(1, f"about {line.pairs_needed} pairs would decide")
+        texts.insert(1, f"about {format_count(line.pairs_needed)} pairs would decide")
     return "\n".join(one_line(text) for text in texts)
 
 

@@ -25,12 +25,15 @@ class RunProgress(Protocol):
     def start(self, label: str) -> None:
         """A launch begins."""
 
+    def waited(self, seconds: float, work: int) -> None:
+        """So long it took to get ready for launches of `work` tokens: servers were started."""
+
     def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """It ended, and `work` tokens are done with; `detail` is one line about a failure."""
 
 
 class TimeLeft:
-    """Seconds left: the work still planned, at the seconds per token so far."""
+    """Seconds left: the work still planned, at the seconds per token so far, those of getting ready for it included."""
 
     def __init__(self) -> None:
         self.planned = 0
@@ -38,6 +41,8 @@ class TimeLeft:
         self._work_planned = 0
         self._work_done = 0
         self._seconds = 0.0
+        self._work_waited = 0
+        self._waited_s = 0.0
 
     def plan(self, num_launches: int, work: int) -> None:
         """More launches are planned."""
@@ -50,12 +55,20 @@ class TimeLeft:
         self._work_done += work
         self._seconds += seconds
 
+    def wait(self, seconds: float, work: int) -> None:
+        """Getting ready for launches of `work` tokens took `seconds`."""
+        self._waited_s += seconds
+        self._work_waited += work
+
     def text(self) -> str:
         """`about 3 min 20 s left`, or nothing before the first launch has ended and after the last one."""
         remaining = self._work_planned - self._work_done
         if not self._work_done or remaining <= 0:
             return ""
-        return f"about {format_duration(remaining * self._seconds / self._work_done)} left"
+        seconds = remaining * self._seconds / self._work_done
+        if self._work_waited:
+            seconds += (self._work_planned - self._work_waited) * self._waited_s / self._work_waited
+        return f"about {format_duration(seconds)} left"
 
 
 class QuietProgress:
@@ -71,6 +84,9 @@ class QuietProgress:
         """Nothing."""
 
     def start(self, label: str) -> None:
+        """Nothing."""
+
+    def waited(self, seconds: float, work: int) -> None:
         """Nothing."""
 
     def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
@@ -98,6 +114,10 @@ class PlainProgress:
 
     def start(self, label: str) -> None:
         """Nothing: a line is printed at the end of the launch."""
+
+    def waited(self, seconds: float, work: int) -> None:
+        """Remember the time."""
+        self._left.wait(seconds, work)
 
     def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """`[3/16] context=1024 threshold: ok in 1.9 s, about 25 s left`."""
@@ -152,6 +172,10 @@ class LiveProgress:
     def start(self, label: str) -> None:
         """Name the launch in hand."""
         self._update(description=label)
+
+    def waited(self, seconds: float, work: int) -> None:
+        """Remember the time."""
+        self._left.wait(seconds, work)
 
     def done(self, label: str, status: str, seconds: float, work: int, detail: str = "") -> None:
         """One step on; a failure is printed above the bar."""

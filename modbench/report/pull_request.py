@@ -22,6 +22,7 @@ MAX_SIDES_BYTES, MAX_DIFFERENCES_BYTES, MAX_DOUBTS_BYTES, MAX_COMMAND_BYTES = 5_
 LEFT_OUT_BYTES = 100  # of the line that says how many rows are left out
 ORDER = (Verdict.FAILED, Verdict.SLOWER, Verdict.NOT_COMPARABLE, Verdict.INCONCLUSIVE, Verdict.UNDECIDED)
 COLUMNS = ("", "What", "Where", "From", "To", "Change", "Why")
+CODE_KEYS = ("git_sha", "git_is_dirty")  # what is compared, and named in the table of the sides
 NUMERIC = ("From", "To", "Change")
 
 
@@ -90,7 +91,8 @@ def _margin(sides: ComparedSides) -> str:
 
 
 def _differences(compared: Sequence[ComparedSides]) -> str:
-    rows = [(item.key, _fact(item.base), _fact(item.candidate)) for sides in compared for item in sides.differences]
+    found = [item for sides in compared for item in sides.differences if item.key not in CODE_KEYS]
+    rows = [(item.key, _fact(item.base), _fact(item.candidate)) for item in found]
     if not rows:
         return ""
     table = _table(("Not the same on both sides", "Base", "Candidate"), rows, len(rows), MAX_DIFFERENCES_BYTES)

@@ -91,7 +91,7 @@ def test_damaged_lines_are_a_doubt(tmp_path):
     [
         (["base"], OptionError, "got neither of --against REV and --baseline BASE"),
         (["base", "--baseline", "base", "--against", "HEAD"], OptionError, "got both of"),
-        (["base", "--baseline", "base"], OptionError, "which is the candidate too"),
+        (["base", "--baseline", "base"], OptionError, "with launches that the candidate holds too"),
         (["none", "--baseline", "base"], RecordError, "none: no records there"),
         (["base", "--baseline", "x*"], RecordError, r"x\*: no records there"),
         (["base", "--baseline", "base", "--tolerance", "3"], OptionError, "--tolerance: got '3'"),
@@ -100,6 +100,9 @@ def test_damaged_lines_are_a_doubt(tmp_path):
             OptionError,
             "--metric: got 'tpots'; did you mean tpot_s",
         ),
+        (["base", "--baseline", "base", "--budget", "9s"], OptionError, "--budget: got it with --baseline"),
+        (["base", "--baseline", "base", "--method", "dense"], OptionError, "--method: got it with --baseline"),
+        (["base", "--baseline", "base", "--environment", "own"], OptionError, "--environment: got it with --baseline"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_code_2(tmp_path, monkeypatch, arguments, error, text):

@@ -7,7 +7,7 @@ import pytest
 from modbench import gate_output
 from modbench.analysis.verdict import Verdict
 from modbench.errors import OutputError
-from modbench.gate_output import GateOptions, present_gate
+from modbench.gate_output import GateOptions, present_gate, refuse_unwritable
 from modbench.report.escaping import one_line
 from modbench.report.pull_request import MARKER
 from tests.modbench.comparison_factory import HOSTILE, inconclusive, line, sides, slower
@@ -106,3 +106,14 @@ def test_printed_names_cannot_give_github_commands(on_github, capsys, text):
 def test_an_empty_comparison_fails_the_gate(capsys):
     assert present_gate([sides(line(None))], GateOptions()) == 5
     assert Verdict.FAILED.value in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["junit", "markdown"])
+def test_a_file_that_cannot_be_written_is_found_before_measuring(option, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "page.xml"):
+        with pytest.raises(OutputError, match=f"--{option}: cannot write"):
+            refuse_unwritable(GateOptions(**{option: path}))
+    refuse_unwritable(GateOptions(**{option: tmp_path / "new" / "page.xml"}))
+    refuse_unwritable(GateOptions(**{option: tmp_path / "file"}))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

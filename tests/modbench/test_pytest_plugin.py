@@ -237,7 +237,15 @@ def test_a_baseline_never_passes_unseen(pytester):
     script(pytester)
     result = run_pytest(pytester, "s.yaml", "--modbench-baseline", "earlier")
     result.assert_outcomes(failed=3)
-    result.stdout.fnmatch_lines(["--modbench-baseline: got earlier; *"])
+    result.stdout.fnmatch_lines(["--modbench-baseline: earlier: no records there; *"])
+    assert not (pytester.path / "reports").exists(), "measured before the baseline was read"
+
+
+def test_a_baseline_that_shows_nothing_is_noted(pytester):
+    script(pytester)
+    run_pytest(pytester, "s.yaml", "--modbench-output", "earlier")
+    result = run_pytest(pytester, "s.yaml", "--modbench-baseline", "earlier/scripted")
+    result.stdout.fnmatch_lines(["against earlier/scripted: * comparisons are inconclusive and fail nothing (*)"])
 
 
 def test_results_stand_in_the_benchmark_file_where_no_other_benchmark_ran(pytester):

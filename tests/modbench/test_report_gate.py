@@ -2,7 +2,9 @@ import shlex
 
 import pytest
 
+from modbench.analysis.comparison import ONLY_BASE
 from modbench.analysis.gate import gate_result
+from modbench.analysis.rows import Footnote
 from modbench.analysis.verdict import Verdict
 from modbench.report.gate import cell_names, change_text, gate_lines, rerun_command, subject_text, value_text
 from modbench.scenario.overrides import apply_overrides
@@ -132,3 +134,16 @@ def test_cells_of_the_same_words_are_told_apart_by_id():
         "cell-512": "context 512",
         "other": "context 4,096 [other]",
     }
+
+
+def test_what_the_candidate_lacks_is_told():
+    missing = (Footnote(ONLY_BASE, ("masked",)), Footnote("another doubt", ("dense",)))
+    assert said(line(), footnotes=missing) == [
+        "same or faster: 1 of 1 comparison (margin 3 %)",
+        "not judged, for the candidate lacks it: masked",
+    ]
+
+
+def test_a_setting_that_is_there_already_is_not_repeated():
+    command = f"{COMMAND} --set workload.context=64"
+    assert rerun_command(command, {"workload.context": 64, "workload.batch": 1}) == f"{command} --set workload.batch=1"

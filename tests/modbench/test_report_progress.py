@@ -51,3 +51,12 @@ def test_nothing_is_promised_before_the_first_launch_ends(num_launches):
     left = TimeLeft()
     left.plan(num_launches, 10 * num_launches)
     assert left.text() == ""
+
+
+def test_time_that_no_launch_took_is_expected_again():
+    left = TimeLeft()
+    left.plan(2, 200)
+    left.plan(2, 200)
+    left.wait(8.0, 200)
+    left.add(2.0, 100)
+    assert left.text() == "about 14 s left", "three launches of 2 s and another wait"

@@ -102,3 +102,10 @@ def test_hostile_texts_render_as_themselves(text):
     assert not re.search(r"https?:", result.partition("Reproduce")[0]), "and these while rendering"
     assert visible.count("<tr>") == 10, "no row of its own: differences, sides, changed, the same, doubts"
     assert code.count("\n") == 2, "the command is one line of code"
+
+
+def test_the_commits_are_no_difference_besides_the_code():
+    text = page(
+        sides(line(), differences=(Difference("git_sha", "0123", "fedc"), Difference("git_is_dirty", False, True)))
+    )
+    assert "differ in more than the code" not in text

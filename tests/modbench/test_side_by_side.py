@@ -6,7 +6,7 @@ from modbench.analysis import side_by_side_comparisons
 from modbench.errors import LaunchError, UnsupportedError
 from modbench.plan import LOOKS
 from modbench.record import read_records
-from modbench.side_by_side import PARTNER_FAILED, measure_side_by_side
+from modbench.side_by_side import PARTNER_FAILED, close_decided, measure_side_by_side
 from modbench.side_plan import BASE, CANDIDATE
 from tests.modbench.scripted_sides import PROBE, SCENARIO, launches, make_bench, num_quads, slower, swaying
 
@@ -179,3 +179,22 @@ def test_a_side_that_cannot_be_asked_is_named_with_its_log(tmp_path):
     bench = make_bench(tmp_path, is_prepared=False, probes=("exit code 1 without a result", PROBE))
     with pytest.raises(UnsupportedError, match=r"^base: device cpu: exit code 1 .*base/worker\.log$"):
         bench.prepare()
+
+
+class Measured:
+    """A bench of one (cell, method) whose TTFT is decided after 8 pairs and whose TPOT never is."""
+
+    def __init__(self):
+        self.open_series = [(0, "mine")]
+
+    def comparisons(self):
+        noise = [-0.2, 0.2] * 4
+        return {(0, "mine", "ttft_s"): [0.5] * 8, (0, "mine", "tpot_s"): noise}
+
+
+def test_a_job_waits_for_the_metrics_that_have_a_margin_and_for_no_others():
+    both, only_ttft, none = Measured(), Measured(), Measured()
+    close_decided([both], {"ttft_s": 0.03, "tpot_s": 0.03})
+    close_decided([only_ttft], {"ttft_s": 0.03})
+    close_decided([none], {})
+    assert [bench.open_series for bench in (both, only_ttft, none)] == [[(0, "mine")], [], []]
