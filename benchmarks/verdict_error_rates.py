@@ -1,6 +1,6 @@
 """How often are verdicts wrong? Many comparisons of two git revisions that differ by nothing, or by 5 or 10 % of real work.
 
-Run with: .venv/bin/python benchmarks/verdict_error_rates.py OUTPUT.json --extra-layers 0 --comparisons 200 --load
+Run with: .venv/bin/python -m benchmarks.verdict_error_rates OUTPUT.json --extra-layers 0 --comparisons 200 --load
 Nothing is injected into numbers: the script makes a repository with an `entry:` method, a model of 20 equal layers, and one commit
 per amount of extra work, a model of 21 or 22. The two revisions are checked out into worktrees and measured side by side, as
 `modbench check --against` does it; only the family differs: each comparison of prefill and decode is a gate of its own, as if

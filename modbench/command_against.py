@@ -29,6 +29,7 @@ from modbench.side_session import SideSession, noise_floors_of, open_benches, re
 
 DEFAULT_ROOT = Path("reports/check")
 INSTALL_LOG = "install.log"
+SAME_CODE = "note: {} is what is checked out, and nothing is changed: this compared the code with itself"
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
     try:
         with other_revision(repository, options.revision, installing) as base, display(Console(), is_quiet) as progress:
             budget = SideBudget(options.budget_s, progress)
-            session = SideSession(
-                (base, working_tree(repository)), folder, options.command, options.allow_entry, progress
-            )
+            candidate = working_tree(repository)
+            is_same = base.git_facts == candidate.git_facts
+            session = SideSession((base, candidate), folder, options.command, options.allow_entry, progress)
             with open_benches(session, scenarios, options.methods or _own_methods(scenarios)) as benches:
                 margins = margins_of(options.tolerance, noise_floors_of(benches))
                 wanted = {key: value for key, value in margins.items() if not options.metrics or key in options.metrics}
@@ -88,7 +89,9 @@ def check_against(scenarios: Sequence[LoadedScenario], options: AgainstOptions) 
     compared = compare_all(
         base_side, [SideRecords("working tree", sides[CANDIDATE])], options.tolerance, margins, options.metrics
     )
-    code = present_gate(compared, options.gate, lambda _: rerun_command_of(scenarios, options), options.command)
+    notes = [SAME_CODE.format(options.revision)] if is_same else []
+    notes += [budget.note] if budget.note else []
+    code = present_gate(compared, options.gate, lambda _: rerun_command_of(scenarios, options), options.command, notes)
     Console().print(f"records: {folder}", markup=False, highlight=False, soft_wrap=True)
     return code
 

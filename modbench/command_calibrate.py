@@ -71,7 +71,7 @@ def calibrate_command(options: CalibrateOptions, overrides: Sequence[str]) -> in
                 budget = SideBudget(options.budget_s, progress)
                 budget.say_expected([bench], [options.num_pairs])
                 measure_side_by_side([bench], [options.num_pairs], {}, lambda rounds: budget.may_go_on([bench], rounds))
-                if budget.is_spent:
+                if budget.note:
                     raise LaunchError(_budget_error(bench, options.num_pairs))
                 rows = _rows(bench, options.tolerance)
                 floor = _floor(bench, rows, is_general=options.scenario is None)

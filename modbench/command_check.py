@@ -2,8 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modbench.analysis import ComparedSides, compare_all
 from modbench.errors import OptionError
@@ -41,21 +42,23 @@ def check_saved(
             f"--baseline: got {base.label}, with launches that the candidate holds too; expected another run"
         )
     compared = compare_all(base, [other], tolerance, metrics=metrics)
-    scenario = _scenario_of(candidate)
-    return present_gate(compared, options, lambda sides: _side_by_side(sides, scenario), command)
+    facts = _facts_of(candidate)
+    return present_gate(compared, options, lambda sides: _side_by_side(sides, facts), command)
 
 
-def _scenario_of(sources: Sequence[str]) -> str | None:
-    """The scenario file of a single run that is known with its folder."""
+def _facts_of(sources: Sequence[str]) -> dict[str, Any] | None:
+    """What `run.json` says of a single run that is known with its folder."""
     folder = Path(sources[0])
-    if len(sources) != 1 or not (folder / RUN_FILE).is_file():
-        return None
-    return read_run_file(folder).get("scenario")
+    return read_run_file(folder) if len(sources) == 1 and (folder / RUN_FILE).is_file() else None
 
 
-def _side_by_side(sides: ComparedSides, scenario: str | None) -> str:
+def _side_by_side(sides: ComparedSides, facts: Mapping[str, Any] | None) -> str:
     """The recommended gate on the same question: pairs of the base's revision and what is checked out."""
     shas = sides.base.git_shas
-    if scenario is None or len(shas) != 1 or not re.fullmatch(r"[0-9a-f]{7,64}", shas[0]):
+    if facts is None or "scenario" not in facts or shas == sides.candidate.git_shas:
         return ""
-    return shlex.join(["modbench", "check", "--against", shas[0][:12], scenario])
+    if len(shas) != 1 or not re.fullmatch(r"[0-9a-f]{7,64}", shas[0]):
+        return ""
+    words = ["modbench", "check", "--against", shas[0][:12], facts["scenario"]]
+    words += [word for override in facts["overrides"] for word in ("--set", override)]
+    return shlex.join(words + ["--allow-entry"] * ("--allow-entry" in facts["command"]))

@@ -38,6 +38,7 @@ def present_gate(
     options: GateOptions,
     rerun: Rerun | None = None,
     command: str = "",
+    notes: Sequence[str] = (),
 ) -> int:
     """Print the comparison and what the gate says, write what was asked for, tell GitHub, and return the exit code.
 
@@ -46,12 +47,13 @@ def present_gate(
         options: what to make of it, and to write.
         rerun: the command that measures some of `compared` again, to which `--set` may be added; "" where there is none.
         command: what reproduces it all.
+        notes: what else must be known of how it was measured, a line each.
 
     Raises:
         OutputError: a file that was asked for cannot be written.
     """
     result = gate_result(compared, options.counts_as)
-    lines = gate_lines(result, rerun)
+    lines = [*gate_lines(result, rerun), *notes]
     is_on_github = os.environ.get("GITHUB_ACTIONS") == "true"
     with _commands_stopped(is_on_github):
         console = Console()

@@ -14,7 +14,7 @@ from typing import Any
 from modbench import machine_cache
 from modbench.plan import RunSpec, content_hash
 
-KIND = "launch_costs"
+KIND, SERVER_KIND = "launch_costs", "server_start_s"
 MAX_POINTS = 64  # of a method; the oldest are forgotten
 OPENING, LATER = "opening_s", "later_s"  # mean of launches that started a server, and of those that found one
 
@@ -58,6 +58,15 @@ class LaunchCosts:
         nearest = min(points.values(), key=lambda known: abs(math.log(known["num_tokens"] / spec.num_tokens)))
         launch_s = _launch_s(nearest) * spec.num_tokens / nearest["num_tokens"]
         return Expected(launch_s + _server_s(nearest) * is_opening, is_scaled=True)
+
+    def add_server(self, machine: str, seconds: float) -> None:
+        """Note and keep what the start of a launch server took on the machine of this fingerprint."""
+        machine_cache.store(SERVER_KIND, {"machine": machine}, seconds)
+
+    def server_s(self, machine: str) -> float:
+        """What the start of a launch server takes; 0 where none is known."""
+        known = machine_cache.load(SERVER_KIND, {"machine": machine})
+        return float(known) if isinstance(known, int | float) else 0.0
 
     def _points(self, spec: RunSpec, machine: str) -> dict[str, dict[str, float]]:
         """What is known of the launch's method at all its sizes, the oldest first; a run measures a point in one way."""

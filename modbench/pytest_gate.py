@@ -33,7 +33,12 @@ def compare_with_baseline(records: Sequence[Record], baseline: SideRecords) -> C
 
 
 def gate_failures(compared: ComparedSides) -> dict[str, list[str]]:
-    """Cell id -> a line for everything that is worse than in the baseline; cells without one are left out."""
+    """Cell id -> a line for everything that is worse than in the baseline; cells without one are left out.
+
+    Where nothing could be judged at all, every cell has a line: a wrong baseline must not pass.
+    """
+    if not compared.judged:
+        return {cell_id: [f"against {compared.base.label}: {NOTHING_COMPARED}"] for cell_id in compared.cells}
     failures: dict[str, list[str]] = {}
     for line in compared.judged:
         if line.verdict in WORSE:
@@ -43,14 +48,11 @@ def gate_failures(compared: ComparedSides) -> dict[str, list[str]]:
 
 def gate_notes(compared: ComparedSides) -> list[str]:
     """A line where something was not shown: a green item would look as if nothing were slower."""
-    judged = compared.judged
-    unclear = [line for line in judged if line.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED)]
-    if judged and not unclear:
+    unclear = [line for line in compared.judged if line.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED)]
+    if not unclear:
         return []
     reasons = ", ".join(dict.fromkeys(line.reason for line in unclear if line.reason))
-    told = (
-        f"{len(unclear)} of {len(judged)} comparisons are inconclusive and fail nothing" if judged else NOTHING_COMPARED
-    )
+    told = f"{len(unclear)} of {len(compared.judged)} comparisons are inconclusive and fail nothing"
     return [f"against {compared.base.label}: {told}" + (f" ({reasons})" if reasons else "")]
 
 

@@ -22,7 +22,7 @@ class SideBudget:
     budget_s: float | None
     progress: RunProgress
     clock: Callable[[], float] = time.monotonic
-    is_spent: bool = False  # a look was left out for it
+    note: str = ""  # said at the end where a look was left out
     _began_s: float = field(init=False)
     _first_round_s: float | None = None  # when the first round began
 
@@ -32,18 +32,18 @@ class SideBudget:
     def say_expected(self, benches: Sequence[Bench], looks: Sequence[int]) -> None:
         """What the job will take, where earlier launches tell; before the first one."""
         num_launches = sum(bench.num_open_launches for bench in benches)
-        counts = f"{num_launches} launches per quad, 2 pairs each"
+        counts = f"{num_launches} launches for every {PAIRS_PER_QUAD} pairs"
         known = [bench.expected_quad_s() for bench in benches]
         times = [seconds for seconds, _ in filter(None, known)]
         if len(times) < len(known):
-            self.progress.say(f"expected: {counts}; how long they take here is known after the first quad")
+            self.progress.say(f"expected: {counts}; how long they take here is not known yet")
             return
         first, last = (sum(times) * -(-look // PAIRS_PER_QUAD) for look in (looks[0], looks[-1]))
         words = " to ".join(dict.fromkeys(format_duration(seconds) for seconds in (first, last)))
         pairs = " to ".join(dict.fromkeys(str(look) for look in (looks[0], looks[-1])))
         is_scaled = any(is_scaled for _, is_scaled in filter(None, known))
         source = source_text(is_scaled, is_from_this_run=False)
-        self.progress.say(f"expected: {counts}, {pairs} pairs: about {words} and the start of servers {source}")
+        self.progress.say(f"expected: {counts}, {pairs} pairs: about {words} {source}")
 
     def may_go_on(self, benches: Sequence[Bench], num_rounds: int) -> bool:
         """Whether this many rounds of quads still fit; the first one where nothing is known yet."""
@@ -56,11 +56,11 @@ class SideBudget:
         left_s = self.budget_s - (now_s - self._began_s)
         if round_s is None or num_rounds * round_s <= left_s:
             return True
-        self.is_spent = True
-        self.progress.say(
-            f"{budget_text(self.budget_s)}: the next look takes about {format_duration(num_rounds * round_s)} more, and "
-            f"{format_duration(left_s)} are left: it is not begun"
+        self.note = (
+            f"{budget_text(self.budget_s)}: the next look was not begun: it takes about "
+            f"{format_duration(num_rounds * round_s)} more, and {format_duration(left_s)} were left"
         )
+        self.progress.say(self.note)
         return False
 
     def _round_s(self, benches: Sequence[Bench], spent_s: float) -> float | None:

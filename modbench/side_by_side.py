@@ -64,6 +64,17 @@ class SideRunner(Runner):
         """What a launch will take, where earlier ones tell."""
         return self._expect(spec)
 
+    def start_server(self, spec: RunSpec) -> None:
+        """A new server, for a quad that begins with this launch; what its start takes is kept for the next estimate."""
+        self.executor.renew()
+        began_s = self.clock()
+        self.executor.start()
+        self.costs.add_server(self._machine(spec), self.clock() - began_s)
+
+    def server_s(self, spec: RunSpec) -> float:
+        """What the start of a server takes here, as far as it is known."""
+        return self.costs.server_s(self._machine(spec))
+
     def prune(self, spec: RunSpec, label: str, reason: str) -> Record:
         """A row for what is not tried."""
         return self._keep(self._measure(spec, label, reason))
@@ -118,12 +129,13 @@ class Bench:
         return len(self._open_specs())
 
     def expected_quad_s(self) -> tuple[float, bool] | None:
-        """Seconds of the next quad without the start of servers, and whether they are scaled from other sizes; or None."""
-        found = [self.candidate.expected_s(spec) for _, spec in self._open_specs()]
-        known = [expected for expected in found if expected is not None]
-        if len(known) < len(found):
+        """Seconds of the next quad with its servers, and whether they are scaled from other sizes; None where not known."""
+        specs = [spec for _, spec in self._open_specs()]
+        known = [expected for spec in specs if (expected := self.candidate.expected_s(spec)) is not None]
+        if len(known) < len(specs):
             return None
-        return sum(expected.seconds for expected in known), any(expected.is_scaled for expected in known)
+        servers_s = len(SIDE_NAMES) * self.candidate.server_s(specs[0]) if specs else 0.0
+        return sum(expected.seconds for expected in known) + servers_s, any(expected.is_scaled for expected in known)
 
     def announce(self, num_quads: int) -> None:
         """Tell the progress display how much is to come."""
@@ -134,10 +146,9 @@ class Bench:
         """One quad of everything that is open, from new servers; what cannot go on is closed."""
         if not self.open_series:
             return
-        began_s = self.candidate.clock()
-        for side in self.sides:
-            side.executor.renew()
-            side.executor.start()  # both before the first launch, so that nothing stands between a pair
+        began_s, (_, first) = self.candidate.clock(), self._open_specs()[0]
+        for side in self.sides:  # both before the first launch, so that nothing stands between a pair
+            side.start_server(first)
         self.progress.waited(self.candidate.clock() - began_s, self._open_work())
         self.open_series = [series for series in self.open_series if self._run_series(*series, quad)]
 

@@ -22,6 +22,7 @@ from modbench.analysis.sides import describe_side, differences, has_one_machine,
 from modbench.analysis.verdict import (
     DEFAULT_TOLERANCE,
     Judgement,
+    Verdict,
     judge_family,
     one_sided_p_value,
     pairs_at_look,
@@ -29,6 +30,7 @@ from modbench.analysis.verdict import (
 from modbench.errors import RecordError
 from modbench.record import Record
 
+NO_LAUNCH = "the candidate has no launch of it at this point"
 COMPARED_METRICS = (*FAMILY_METRICS, *EXACT_METRICS, *LIMIT_METRICS)
 
 
@@ -83,6 +85,7 @@ def compare_all(
             lines = [line for match in matchings[0].matches for line in compared_lines(match, deltas, wanted)]
         except ValueError as error:
             raise RecordError(f"{base.label}, {candidate.label}: {error}; expected seconds above 0") from error
+        lines += [Line(missing) for missing in _missing(matchings[0], wanted)]
         drafts.append((matchings, [*lines, *(Line(limit) for limit in limits if limit.metric in wanted)]))
     judged = iter(_judged([line for _, lines in drafts for line in lines]))
     return tuple(
@@ -102,6 +105,25 @@ def compare_all(
         )
         for candidate, (matchings, lines) in zip(candidates, drafts, strict=True)
     )
+
+
+def _missing(matching: Matching, metrics: Sequence[str]) -> list[Comparison]:
+    """What the candidate has no launch of, at cells where it has launches: it failed to measure it, or was interrupted."""
+    shared = {match.base.first.point.cell_id for match in matching.matches}
+    return [
+        Comparison(
+            cell_id=launches.first.point.cell_id,
+            axes=launches.axes,
+            method=launches.first.method,
+            metric=metrics[0],
+            ground="advisory",
+            verdict=Verdict.FAILED,
+            reason=NO_LAUNCH,
+            scenario=launches.scenario_name,
+        )
+        for launches in matching.only_base
+        if launches.first.point.cell_id in shared and any(record.status == "ok" for record in launches.records)
+    ]
 
 
 def _matched(base: Sequence[Record], candidate: Sequence[Record]) -> tuple[list[Matching], list[Comparison]]:
@@ -158,7 +180,9 @@ def _matching_notes(matchings: Sequence[Matching], metrics: Sequence[str]) -> li
     """What is not judged, and where."""
     found: list[tuple[str, Launches]] = []
     for matching in matchings:
-        found += [(ONLY_BASE, launches) for launches in matching.only_base]
+        shared = {match.base.first.point.cell_id for match in matching.matches}
+        elsewhere = [launches for launches in matching.only_base if launches.first.point.cell_id not in shared]
+        found += [(ONLY_BASE, launches) for launches in elsewhere]
         found += [("on the candidate side only, not judged", launches) for launches in matching.only_candidate]
     launched, _ = matchings
     found += [(text, match.candidate) for match in launched.matches for text in match_notes(match, metrics)]

@@ -172,12 +172,18 @@ def test_a_session_of_one_side_only_has_no_pairs():
 # What is on one side only, or failed
 
 
-def test_what_only_one_side_has_is_told_and_not_judged():
-    base = make_side(methods=("dense", "threshold", "masked"))
-    compared = compare(base, make_side("new", contexts=(1024, 4096)))
-    assert {line.method for line in compared.comparisons} == {"dense", "threshold"}
+def test_a_method_that_the_candidate_lacks_at_a_common_point_has_failed():
+    compared = compare(make_side(methods=("dense", "threshold", "masked")), make_side("new"))
+    (missing,) = [line for line in compared.comparisons if line.method == "masked"]
+    assert (missing.verdict, missing.reason) == (Verdict.FAILED, "the candidate has no launch of it at this point")
+    assert not any("masked" in note.methods for note in compared.footnotes)
+
+
+def test_points_that_only_one_side_has_are_told_and_not_judged():
+    compared = compare(make_side(contexts=(1024, 2048)), make_side("new", contexts=(1024, 4096)))
+    assert {line.cell_id for line in compared.comparisons} == {"cell-1024-1"}
     notes = {note.text: note for note in compared.footnotes}
-    assert notes["on the base side only, not judged"].methods == ("masked",)
+    assert notes["on the base side only, not judged"].cell_ids == ("cell-2048-1",)
     added = notes["on the candidate side only, not judged"]
     assert (added.methods, added.cell_ids) == (("dense", "threshold"), ("cell-4096-1",))
     assert compared.cells["cell-4096-1"] == {"workload.context": 4096}

@@ -10,13 +10,14 @@ from modbench.errors import OptionError, RecordError
 from modbench.record import append_record
 from tests.modbench.side_factory import make_side
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
+BASE_SHA = "0123456789abcdef0123456789abcdef01234567"
+SHA = "89abcdef0123456789abcdef0123456789abcdef"
 
 
 def write_run(folder, scenario=None, **changes):
     """A run of 8 pairs; `changes` are `make_side`'s."""
     folder.mkdir(parents=True)
-    environment = {"git_sha": SHA, "git_is_dirty": False}
+    environment = {"git_sha": BASE_SHA if "base" in folder.name else SHA, "git_is_dirty": False}
     for record in make_side(folder.name, environment=environment, **changes):
         append_record(folder / "records.jsonl", record)
     if scenario:
