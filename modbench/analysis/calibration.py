@@ -18,6 +18,7 @@ MIN_CALIBRATION_PAIRS = 40
 NUM_RESAMPLES = 2000
 FLOOR_QUANTILE = 0.95
 WANTED_DETECTION = 0.95
+MAX_INCONCLUSIVE = 0.10
 STEP = 0.005  # of the changes tried, as a share
 LARGEST_CHANGE = 0.50
 
@@ -36,6 +37,8 @@ class NoiseFigures:
         false_alarm_ratio: of plays that ended slower or faster, although nothing differs.
         same_ratio, inconclusive_ratio: of the others.
         smallest_detectable: the smallest slow-down found in 95 % of plays; None if not even +50 % is.
+        usable_tolerance: the smallest tolerance, from the margin on, at which at most 10 % of plays with nothing changed end
+            inconclusive; None if not even 50 % is enough.
     """
 
     num_pairs: int
@@ -46,6 +49,7 @@ class NoiseFigures:
     same_ratio: float
     inconclusive_ratio: float
     smallest_detectable: float | None
+    usable_tolerance: float | None
 
 
 def noise_figures(differences: Sequence[float], tolerance: float, seed: int = 0) -> NoiseFigures:
@@ -76,6 +80,7 @@ def noise_figures(differences: Sequence[float], tolerance: float, seed: int = 0)
         same_ratio=_share(outcomes, Verdict.SAME),
         inconclusive_ratio=_share(outcomes, Verdict.INCONCLUSIVE),
         smallest_detectable=_smallest_detectable(plays, delta),
+        usable_tolerance=_usable_tolerance(plays, delta),
     )
 
 
@@ -98,6 +103,17 @@ def _smallest_detectable(plays: Sequence[Sequence[Interval]], delta: float) -> f
         if _share(outcomes, Verdict.SLOWER) >= WANTED_DETECTION:
             return change
         change += STEP
+    return None
+
+
+def _usable_tolerance(plays: Sequence[Sequence[Interval]], delta: float) -> float | None:
+    """The smallest margin from δ on, in steps of half a per cent, at which the gate seldom gives up on unchanged code."""
+    margin = delta
+    while margin <= LARGEST_CHANGE:
+        outcomes = [_outcome(play, math.log1p(margin), 0.0) for play in plays]
+        if _share(outcomes, Verdict.INCONCLUSIVE) <= MAX_INCONCLUSIVE:
+            return margin
+        margin += STEP
     return None
 
 

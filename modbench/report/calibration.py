@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from modbench.analysis.calibration import LARGEST_CHANGE, NoiseFigures
+from modbench.analysis.calibration import LARGEST_CHANGE, MAX_INCONCLUSIVE, NoiseFigures
 from modbench.noise_floor import NoiseFloor
 from modbench.report.console import print_table
 from modbench.report.document import axes_label
@@ -41,21 +41,9 @@ def render_calibration(floor: NoiseFloor, rows: Sequence[CalibratedRow], toleran
 
 def sentences(floor: NoiseFloor, rows: Sequence[CalibratedRow], tolerance: float) -> list[str]:
     """What a user must know: whether the tolerance can be held here, and the smallest change that is found."""
-    texts = []
-    for metric, own in floor.floors.items():
-        name, found = PHASES.get(metric, metric), floor.smallest_detectable[metric]
-        is_noisy = own > tolerance
-        start = (
-            f"{name}: too noisy for a tolerance of {format_percent(tolerance)}: the margin here is {format_percent(own)}"
-            if is_noisy
-            else f"{name}: quiet enough for a tolerance of {format_percent(tolerance)} (noise floor {format_percent(own)})"
-        )
-        end = (
-            f"not even {format_percent(LARGEST_CHANGE)} slower is found in 95 % of checks"
-            if found is None
-            else f"the smallest slow-down found in 95 % of checks is {format_percent(found)}"
-        )
-        texts.append(f"{start}; {end}.")
+    texts = [
+        _sentence(metric, [row.figures for row in rows if row.metric == metric], tolerance) for metric in floor.floors
+    ]
     worst = max(row.figures.inconclusive_ratio for row in rows)
     alarms = max(row.figures.false_alarm_ratio for row in rows)
     texts.append(
@@ -64,6 +52,36 @@ def sentences(floor: NoiseFloor, rows: Sequence[CalibratedRow], tolerance: float
     )
     texts.append("Kept for this machine: the margins of its verdicts are at least these noise floors from now on.")
     return texts
+
+
+def _sentence(metric: str, figures: Sequence[NoiseFigures], tolerance: float) -> str:
+    """Of one latency, the least favourable of its rows."""
+    wanted = format_percent(tolerance)
+    noise_floor = max(found.noise_floor for found in figures)
+    usable = _largest([found.usable_tolerance for found in figures])
+    if noise_floor > tolerance:
+        text = f"too noisy for a tolerance of {wanted}: the margin here is {format_percent(noise_floor)}"
+    elif usable is None or usable > tolerance:
+        most = max(found.inconclusive_ratio for found in figures)
+        text = f"too noisy for a tolerance of {wanted}: {format_percent(most)} of checks of unchanged code end inconclusive"
+    else:
+        text = f"quiet enough for a tolerance of {wanted} (noise floor {format_percent(noise_floor)})"
+    if usable is None:
+        text += f"; not even a tolerance of {format_percent(LARGEST_CHANGE)} would help"
+    elif usable > tolerance:
+        text += f"; a tolerance of {format_percent(usable)} would leave at most {format_percent(MAX_INCONCLUSIVE)} inconclusive"
+    found = _largest([found.smallest_detectable for found in figures])
+    end = (
+        f"not even {format_percent(LARGEST_CHANGE)} slower is found in 95 % of checks"
+        if found is None
+        else f"the smallest slow-down found in 95 % of checks is {format_percent(found)}"
+    )
+    return f"{PHASES.get(metric, metric)}: {text}; {end}."
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def _table(rows: Sequence[CalibratedRow]) -> Table:
