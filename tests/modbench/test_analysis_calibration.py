@@ -97,3 +97,16 @@ def test_one_seed_gives_one_answer():
     values = gaussian(0.03)
     assert noise_figures(values, 0.03, seed=3) == noise_figures(values, 0.03, seed=3)
     assert noise_figures(values, 0.03, seed=3) != noise_figures(values, 0.03, seed=4)
+
+
+def test_the_usable_tolerance_leaves_few_checks_of_unchanged_code_open():
+    values = gaussian(0.05)
+    usable = noise_figures(values, 0.03).usable_tolerance
+    assert usable > 0.03
+    assert noise_figures(values, usable).inconclusive_ratio <= 0.10
+    assert noise_figures(values, usable - 0.005).inconclusive_ratio > 0.10
+
+
+def test_a_quiet_machine_can_use_the_tolerance_that_was_asked_for():
+    assert noise_figures(gaussian(0.005), 0.03).usable_tolerance == 0.03
+    assert noise_figures(gaussian(1.0), 0.03).usable_tolerance is None

@@ -93,6 +93,14 @@ def test_a_noisy_machine_is_told_that_the_tolerance_cannot_be_held(tmp_path, scr
     assert known_floor("f", "cpu", 1, []).floors["ttft_s"] > 0.03
 
 
+def test_a_floor_below_the_tolerance_is_no_quiet_machine_where_checks_come_to_nothing(tmp_path, script):
+    script["seconds"] = noisy(0.05)
+    words = " ".join(calibrate("--quiet").output.split())
+    assert known_floor("f", "cpu", 1, []).floors["ttft_s"] < 0.03
+    assert "prefill: too noisy for a tolerance of 3.0 %" in words
+    assert "% of checks of unchanged code end inconclusive; a tolerance of" in words
+
+
 def test_hopeless_noise_is_said_in_words_and_kept_as_none(tmp_path, script):
     script["seconds"] = noisy(2.0)
     words = " ".join(calibrate("--quiet").output.split())
