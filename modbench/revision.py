@@ -160,10 +160,21 @@ def _known_job_fields(repository: Repository, where: str, tree: Path, runtime: R
 
 def _remove(repository: Repository, place: Path, tree: Path) -> None:
     """Remove the worktree and git's note of it; a second Ctrl-C waits until that is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
+    with _interrupts_held():
         shutil.rmtree(place, ignore_errors=True)
         # Not `git worktree prune`: it would also forget the user's own worktrees on disks that are not mounted now.
         git(repository.root, "worktree", "remove", "--force", str(tree))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let signals that end the process wait. Handlers, and no mask of this thread: another one would take the signal."""
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: held.append(number)) for number in ENDING}
+    try:
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])

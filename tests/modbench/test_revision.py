@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -248,6 +250,7 @@ def test_an_interrupt_during_the_removal_waits_for_it(tmp_path, repository, monk
     rmtree = shutil.rmtree
     monkeypatch.setattr(revision_module.shutil, "rmtree", interrupted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    threading.Thread(target=time.sleep, args=(1,), daemon=True).start()  # it could take the signal
     with pytest.raises(KeyboardInterrupt):
         leave(tmp_path, None)
     assert not list(tmp_path.glob("modbench-revision-*"))
