@@ -32,7 +32,7 @@ TITLES: dict[Ground, str] = {
     "pairs": "Measured side by side",
     "ratio_to_dense": "Time / dense time, inside each run",
     "exact": "Bytes, tokens and sizes",
-    "advisory": "No verdict: absolute times, peaks of two machines",
+    "advisory": "No verdict: absolute times, and peaks across machines",
 }
 METRIC_NAMES = {
     "ttft_s": "TTFT",
