@@ -11,7 +11,9 @@ from rich.console import Console
 
 from modbench import __version__
 from modbench.cli_options import (
+    AgainstOption,
     AllowEntryOption,
+    BaselineOption,
     BudgetOption,
     ComparisonFormat,
     EnvironmentOption,
@@ -181,12 +183,8 @@ def check(
         list[str],
         typer.Argument(metavar="CANDIDATE|SCENARIO...", help="Saved runs; with --against scenarios, to be measured."),
     ],
-    baseline: Annotated[
-        list[str] | None, typer.Option(metavar="BASE", help="The saved run to compare with. Repeatable.")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(metavar="REV", help="Measure this git revision and the working tree side by side.")
-    ] = None,
+    baseline: BaselineOption = None,
+    against: AgainstOption = None,
     tolerance: ToleranceOption = "3%",
     metrics: MetricOption = None,
     methods: MethodOption = None,

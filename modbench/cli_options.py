@@ -70,6 +70,13 @@ MarkdownOption = Annotated[
 MethodOption = Annotated[
     list[str] | None, typer.Option("--method", metavar="LABEL", help="With --against: compare only this. Repeatable.")
 ]
+BaselineOption = Annotated[
+    list[str] | None, typer.Option("--baseline", metavar="BASE", help="The saved run to compare with. Repeatable.")
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option("--against", metavar="REV", help="Measure this git revision and the working tree side by side."),
+]
 EnvironmentOption = Annotated[
     Mode, typer.Option("--environment", help="With --against: what the other revision runs in.")
 ]
