@@ -48,5 +48,14 @@ def test_ten_per_cent_are_found_where_the_machine_is_quiet_enough():
     assert share(quiet, Verdict.SLOWER) >= MIN_FOUND
 
 
+def test_the_readmes_count_of_what_was_found():
+    played = replay("plus-10")
+    found = [item for item in played if item[0] is Verdict.SLOWER]
+    steady = [item for item in played if item[1] <= 0.06]
+    assert (len(found), len(played)) == (40, 50)
+    assert len(steady) == 26
+    assert share(steady, Verdict.SLOWER) == 1
+
+
 def test_five_per_cent_are_never_faster():
     assert share(replay("plus-5"), Verdict.FASTER) == 0
