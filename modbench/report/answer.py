@@ -9,7 +9,7 @@ from modbench.analysis.statistics import MIN_PAIRS
 from modbench.report.document import cell_label, cell_labels
 from modbench.report.escaping import one_line
 from modbench.report.limits import limit_answers
-from modbench.report.tables import NOTHING, verdict_text
+from modbench.report.tables import NOTHING, RowState, verdict_text
 from modbench.scenario import BASELINE
 from modbench.units import format_factor, format_percent
 
@@ -24,6 +24,14 @@ class Figure:
     name: str
     text: str
     remark: str = ""
+
+
+@dataclass(frozen=True)
+class OpeningVerdict:
+    """What may be said of the main method at the headline cell: `text` is one line, `state` how it is drawn."""
+
+    text: str
+    state: RowState
 
 
 def headline_cell(summary: Summary) -> CellSummary | None:
@@ -68,6 +76,17 @@ def figures_title(summary: Summary) -> str:
     if cell is None or row is None:
         return ""
     return f"{one_line(row.method)} against dense, {cell_label(cell)}; {_confidence(row)}"
+
+
+def opening_verdict(summary: Summary) -> OpeningVerdict | None:
+    """The verdict of the figures, or why there is none; None where nothing was compared."""
+    row = _figure_row(summary)
+    if row is None:
+        return None
+    words = {verdict_text(row, f"{phase}_speedup") for phase in ("prefill", "decode")}
+    state: RowState = "missed" if "slower" in words else "met" if "faster" in words else "plain"
+    text = _confidence(row)
+    return OpeningVerdict(text[0].upper() + text[1:], state)
 
 
 def _compared(cell: CellSummary) -> list[MethodRow]:

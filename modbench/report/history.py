@@ -19,7 +19,7 @@ from modbench.report.console import print_table
 from modbench.report.document import cell_label
 from modbench.report.escaping import one_line
 from modbench.report.history_plots import draw_history, setup_name, value_text
-from modbench.report.html import template_environment
+from modbench.report.html import render_page
 from modbench.report.plots import Plot
 from modbench.report.table_csv import cell_text
 from modbench.report.tables import NOTHING, Column, Group, Row, RowState, Table
@@ -150,9 +150,7 @@ def render_history_html(history: History, plots: list[Plot]) -> str:
         "setups": setup_lines(history),
         "doubts": [one_line(text) for text in history.doubts],
     }
-    environment = template_environment()
-    style, _, _ = environment.loader.get_source(environment, "report.css")
-    return environment.get_template("history.html.j2").render(style=Markup(style), **content)
+    return render_page("history.html.j2", content)
 
 
 def write_history(path: Path, history: History) -> list[Path]:

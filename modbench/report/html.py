@@ -1,7 +1,7 @@
 """A document as one self-contained HTML page: no script, no network, light and dark, everything escaped."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modbench.report.answer import answers, figures, figures_title
@@ -40,10 +40,16 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
         "command": one_line(document.command, max_length=2000),
         "num_records": summary.num_records,
     }
+    return render_page("report.html.j2", content)
+
+
+def render_page(template: str, content: Mapping[str, Any]) -> str:
+    """A template that extends `page.html.j2`, filled; `content` has its title. Everything but `Markup` is escaped."""
+    from markupsafe import Markup
+
     environment = template_environment()
-    environment.filters["tied"] = _tied
     style, _, _ = environment.loader.get_source(environment, "report.css")
-    return environment.get_template("report.html.j2").render(style=Markup(style), **content)
+    return environment.get_template(template).render(style=Markup(style), **content)
 
 
 def _tied(text: str) -> str:
@@ -55,10 +61,12 @@ def template_environment() -> Any:
     """The templates of this package; whatever goes into them is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("modbench.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["tied"] = _tied
+    return environment

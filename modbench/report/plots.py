@@ -7,7 +7,7 @@ gives the same SVG. matplotlib is imported when the first plot is drawn.
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +29,13 @@ MAX_LABEL, MAX_LABEL_LINES, MAX_LEVEL_LABELS = 20, 4, 5  # characters; lines; la
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure; `svg` is inline-ready (no XML header), `name` is a file stem of this module's choosing."""
+    """A drawn figure; `svg` is inline-ready (no XML header), `name` is a file stem of this package's choosing."""
 
     name: str
     caption: str
     svg: str
     png: bytes
+    spec: Mapping[str, Any] | None = None  # the same in Vega-Lite, for pages that run scripts
 
     @property
     def standalone_svg(self) -> str:
