@@ -148,33 +148,15 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where a history, or a pytest-benchmark file, is written.",
+            help="Where a history, or what another format than console prints, is written.",
             show_default="reports/history.html, or stdout",
         ),
     ] = None,
 ) -> None:
     """Make the report of a run again from its records, or with --history a page of many runs."""
-    if history:
-        from modbench.command_history import history_command
+    from modbench.command_report import report_command
 
-        if format is ReportFormat.PYTEST_BENCHMARK:
-            raise OptionError("--format: got pytest-benchmark with --history; expected console or json")
-        history_command(runs, metrics or [], output, is_json=format is ReportFormat.JSON)
-        return
-    if len(runs) > 1 or metrics:
-        raise OptionError("report: got several runs, or --metric; expected one run's folder; add --history")
-    if format is ReportFormat.PYTEST_BENCHMARK:
-        from modbench.command_export import export_command
-
-        export_command(runs[0], output)
-        return
-    if output is not None:
-        raise OptionError(
-            f"--output: got it with --format {format.value}; expected --history, or --format pytest-benchmark"
-        )
-    from modbench.command_run import report_command
-
-    report_command(runs[0], is_json=format is ReportFormat.JSON)
+    report_command(runs, format, history, metrics or [], output)
 
 
 @app.command()
@@ -367,9 +349,13 @@ def schema(
     command_protocol: Annotated[
         bool, typer.Option("--command-protocol", help="Of what a `command:` reads and answers instead.")
     ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False,
 ) -> None:
     """Print the JSON Schema of a scenario file, for editors."""
-    make = protocol_json_schema if command_protocol else record_json_schema if record else json_schema
+    from modbench.report.report_parts import report_json_schema
+
+    others = ((report, report_json_schema), (command_protocol, protocol_json_schema), (record, record_json_schema))
+    make = next((other for is_wanted, other in others if is_wanted), json_schema)
     sys.stdout.write(json.dumps(make(), indent=2) + "\n")
 
 

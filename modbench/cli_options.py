@@ -38,6 +38,8 @@ class ReportFormat(StrEnum):
     """What `report` prints."""
 
     CONSOLE = "console"
+    MARKDOWN = "markdown"
+    CSV = "csv"
     JSON = "json"
     PYTEST_BENCHMARK = "pytest-benchmark"
 

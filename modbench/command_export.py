@@ -1,16 +1,15 @@
 """`modbench report --format pytest-benchmark`: a run's folder -> the JSON of pytest-benchmark, on stdout or in a file."""
 
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from modbench.analysis import summarise
-from modbench.errors import OutputError
 from modbench.record import load_records
 from modbench.report.document import Document
 from modbench.report.pytest_benchmark import benchmark_entries, pytest_benchmark_file
+from modbench.report.write import put_text
 from modbench.run_folder import read_run_file
 
 
@@ -28,13 +27,4 @@ def export_command(folder: Path, output: Path | None) -> None:
     for note in entries.notes:
         Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
     content = pytest_benchmark_file(entries.benchmarks, document.summary.environment, run.get("started", ""))
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise OutputError(
-            f"{output}: cannot be written: {error.strerror}; name a file in a folder that is there"
-        ) from error
+    put_text(json.dumps(content, indent=2, allow_nan=False) + "\n", output)

@@ -1,11 +1,9 @@
-"""`modbench run` and `modbench report`: from a loaded scenario, or a run's folder, to printed and written results."""
+"""`modbench run`: from a loaded scenario, or a run's folder, to printed and written results."""
 
-import json
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +55,7 @@ def run_command(
         with display(console, is_quiet) as progress:
             records = run_scenario(loaded, folder, allow_entry, progress, is_traced, make_runner)
         document = make_document(folder.path)
-        _write(folder.path, document, None if is_quiet else console)
+        publish(folder.path, document, None if is_quiet else console)
     except KeyboardInterrupt:
         again = _again(folder, command, is_resumed, output)
         text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: {again}"
@@ -79,21 +77,6 @@ def _again(folder: RunFolder, command: str, is_resumed: bool, output: Path | Non
     return again + ("" if output is not None else f" --output {shlex.quote(str(folder.path))}")
 
 
-def report_command(folder: Path, is_json: bool) -> None:
-    """Make the report of a finished or interrupted run again; print it, or its summary as JSON."""
-    document = make_document(folder)
-    if not is_json:
-        _write(folder, document, Console())
-        return
-    write_report(folder, document)
-    facts = {
-        "summary": asdict(document.summary),
-        "expectations": [asdict(outcome) for outcome in document.outcomes],
-        "breakdowns": asdict(document.breakdowns) if document.breakdowns is not None else None,
-    }
-    sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-
-
 def make_document(folder: Path) -> Document:
     """Everything a report shows, from the files of a run's folder alone.
 
@@ -112,7 +95,7 @@ def make_document(folder: Path) -> Document:
     return Document(summary, run["name"], run["question"], run["command"], outcomes, breakdowns)
 
 
-def _write(folder: Path, document: Document, console: Console | None) -> None:
+def publish(folder: Path, document: Document, console: Console | None) -> None:
     """Print (unless quiet) and write the report; the last line is where it is."""
     if console is not None:
         render_console(document, console)

@@ -6,6 +6,9 @@ from typing import Any
 
 MAX_LENGTH = 300
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
+_LIST_MARK = re.compile(
+    r"^(\d*)([-=.])(?=[-= ]|$)"
+)  # or a rule, or a heading's underline; `+` and `)` are escaped anyway
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 
 
@@ -19,6 +22,7 @@ def one_line(value: Any, max_length: int = MAX_LENGTH) -> str:
 def escape_markdown(value: Any, max_length: int = MAX_LENGTH) -> str:
     """One line of GitHub Markdown that renders as the text itself, also in tables: no markup, link or mention."""
     text = _MARKDOWN.sub(r"\\\1", one_line(value, max_length))
+    text = _LIST_MARK.sub(r"\1\\\2", text)
     text = re.sub(r"[&<>@]", lambda match: _HTML[match.group()], text)
     text = re.sub(r"(?i)\b(https?|ftp|mailto):", r"\1&#58;", text)
     return re.sub(r"(?i)\bwww\.", "www&#46;", text)

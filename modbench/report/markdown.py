@@ -1,4 +1,4 @@
-"""A document as `report.md`: GitHub tables, everything from outside escaped."""
+"""A document as `report.md`: GitHub tables, the details folded, everything from outside escaped."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from modbench.report.answer import answers
 from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import escape_markdown, one_line
+from modbench.report.github_markdown import folded
 from modbench.report.legend import legend
 from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.tables import Table, expectation_table, failure_table, keep_ratio_table, measurement_tables
@@ -22,10 +23,11 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     parts = [f"# {escape_markdown(document.title)}"]
     parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
-    parts += [section(table) for table in [*limit_tables(summary), *measurement_tables(summary)]]
+    for table in [*limit_tables(summary), *measurement_tables(summary)]:
+        parts.append(_folded_section(table) if table.is_detail else section(table))
     keep_ratios = keep_ratio_table(summary)
     if keep_ratios is not None:
-        parts.append(section(keep_ratios))
+        parts.append(_folded_section(keep_ratios))
     parts += [section(table) for table in breakdown_tables(document)]
     words = [*limit_legend(summary), *legend(summary), *breakdown_legend(document)]
     if words:
@@ -56,6 +58,10 @@ def section(table: Table) -> str:
     return f"## {escape_markdown(table.title)}\n\n" + "\n\n".join(_tables(table))
 
 
+def _folded_section(table: Table) -> str:
+    return folded(escape_markdown(table.title), "\n\n".join(_tables(table)))
+
+
 def _tables(table: Table) -> list[str]:
     """One GitHub table per group: GitHub has no row that spans columns."""
     header = "| " + " | ".join(escape_markdown(column.header) for column in table.columns) + " |"
@@ -77,9 +83,9 @@ def _environment(document: Document) -> str:
     rows = environment_rows(document.summary)
     if not rows:
         return ""
-    lines = ["## Environment", "", "| Key | Value |", "| :--- | :--- |"]
+    lines = ["| Key | Value |", "| :--- | :--- |"]
     lines += [f"| {escape_markdown(key)} | {escape_markdown(value)} |" for key, value in rows]
-    return "\n".join(lines)
+    return folded("Environment", "\n".join(lines))
 
 
 def _code_block(text: str) -> str:

@@ -4,22 +4,17 @@ In: compared sides, the gate's result and its lines. Out: text that fits a comme
 outside renders as itself: no markup, link, mention or reference.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from modbench.analysis.comparison import FAILED, SAME_OR_FASTER, SLOWER, ComparedSides, Comparison, Side
 from modbench.analysis.gate import OUTCOMES, GateResult
 from modbench.analysis.verdict import Verdict
-from modbench.report.escaping import escape_markdown, one_line
 from modbench.report.gate import MAX_LINE, cell_names, change_text, share_text, subject_text, value_text
+from modbench.report.github_markdown import MARKER, MAX_BYTES, code, folded, table, text
 from modbench.report.tables import NOTHING
 
-MARKER = "<!-- modbench -->"
-MAX_BYTES = 65_000  # GitHub takes 65,536 characters, of which UTF-8 never has more than bytes
-MAX_CELL = 80
-MAX_SIDES_BYTES, MAX_DIFFERENCES_BYTES, MAX_DOUBTS_BYTES, MAX_COMMAND_BYTES = 5_000, 10_000, 10_000, 2_000
-LEFT_OUT_BYTES = 100  # of the line that says how many rows are left out
+MAX_SIDES_BYTES, MAX_DIFFERENCES_BYTES, MAX_DOUBTS_BYTES = 5_000, 10_000, 10_000
 ORDER = (Verdict.FAILED, Verdict.SLOWER, Verdict.NOT_COMPARABLE, Verdict.INCONCLUSIVE, Verdict.UNDECIDED)
 COLUMNS = ("", "What", "Where", "From", "To", "Change", "Why")
 CODE_KEYS = ("git_sha", "git_is_dirty")  # what is compared, and named in the table of the sides
@@ -42,17 +37,17 @@ def render_pull_request(
     changed = sorted((line for line in listed if line.verdict not in (Verdict.SAME, None)), key=_graveness)
     rest = [line for line in listed if line.verdict in (Verdict.SAME, None)]
     head = [MARKER, f"### {_symbol(result)} modbench: {result.outcome}"]
-    head += [f"**{_text(line, MAX_LINE)}**" for line in lines]
+    head += [f"**{text(line, MAX_LINE)}**" for line in lines]
     head += [_differences(compared), _sides(compared)]
     tail = [_doubts(compared, names), _reproduction(command)]
     room = MAX_BYTES - len("\n\n".join([*head, *tail]).encode()) - 500  # what joins the parts
-    table = _table(COLUMNS, (_row(line, names) for line in changed), len(changed), room)
-    room -= len(table.encode())
-    folded = _folded(
+    first = table(COLUMNS, (_row(line, names) for line in changed), len(changed), room, NUMERIC)
+    room -= len(first.encode())
+    second = folded(
         f"{len(rest)} that are the same, or shown without a verdict",
-        _table(COLUMNS, (_row(line, names) for line in rest), len(rest), room),
+        table(COLUMNS, (_row(line, names) for line in rest), len(rest), room, NUMERIC),
     )
-    return "\n\n".join(part for part in [*head, table, folded, *tail] if part) + "\n"
+    return "\n\n".join(part for part in [*head, first, second, *tail] if part) + "\n"
 
 
 def _graveness(line: Comparison) -> tuple[int, float]:
@@ -76,7 +71,7 @@ def _sides(compared: Sequence[ComparedSides]) -> str:
         (", ".join(sides.candidate.scenario_names), _side_text(sides.base), _side_text(sides.candidate), _margin(sides))
         for sides in compared
     ]
-    return _table(("Scenario", "Base", "Candidate", "Margin"), rows, len(rows), MAX_SIDES_BYTES)
+    return table(("Scenario", "Base", "Candidate", "Margin"), rows, len(rows), MAX_SIDES_BYTES)
 
 
 def _side_text(side: Side) -> str:
@@ -95,8 +90,8 @@ def _differences(compared: Sequence[ComparedSides]) -> str:
     rows = [(item.key, _fact(item.base), _fact(item.candidate)) for item in found]
     if not rows:
         return ""
-    table = _table(("Not the same on both sides", "Base", "Candidate"), rows, len(rows), MAX_DIFFERENCES_BYTES)
-    return f"**The two sides differ in more than the code:**\n\n{table}"
+    content = table(("Not the same on both sides", "Base", "Candidate"), rows, len(rows), MAX_DIFFERENCES_BYTES)
+    return f"**The two sides differ in more than the code:**\n\n{content}"
 
 
 def _fact(value: Any) -> str:
@@ -113,8 +108,8 @@ def _doubts(compared: Sequence[ComparedSides], names: dict[str, str]) -> str:
             for doubt in line.doubts:
                 places.setdefault(doubt, []).append(f"{subject_text(line)} at {names[line.cell_id]}")
     rows = [(doubt, _places_text(found)) for doubt, found in places.items()]
-    table = _table(("Doubt", "Of"), rows, len(rows), MAX_DOUBTS_BYTES)
-    return _folded(f"{len(rows)} doubts" if len(rows) > 1 else "1 doubt", table) if rows else ""
+    content = table(("Doubt", "Of"), rows, len(rows), MAX_DOUBTS_BYTES)
+    return folded(f"{len(rows)} doubts" if len(rows) > 1 else "1 doubt", content)
 
 
 def _places_text(places: Sequence[str]) -> str:
@@ -123,34 +118,5 @@ def _places_text(places: Sequence[str]) -> str:
 
 
 def _reproduction(command: str) -> str:
-    """Indented code: no fence that the command could close."""
-    text = one_line(command, MAX_LINE).encode()[:MAX_COMMAND_BYTES].decode(errors="ignore")
-    return f"Reproduce with\n\n    {text}" if text else ""
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>" if content else ""
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], num_rows: int, room: int) -> str:
-    """A table of as many rows as fit into so many bytes, and a line that says how many did not; "" without rows."""
-    if not num_rows:
-        return ""
-    lines = ["| " + " | ".join(columns) + " |"]
-    lines.append("|" + "|".join(" ---: " if column in NUMERIC else " :--- " for column in columns) + "|")
-    size = sum(len(line) + 1 for line in lines)
-    for index, row in enumerate(rows):
-        text = "| " + " | ".join(_text(cell) for cell in row) + " |"
-        size += len(text.encode()) + 1
-        if size > room - LEFT_OUT_BYTES:
-            left_out = f"{num_rows - index} of {num_rows} rows are left out here; the job's log has them."
-            return "\n".join([*lines, "", left_out]) if index else left_out
-        lines.append(text)
-    return "\n".join(lines)
-
-
-def _text(value: Any, max_length: int = MAX_CELL) -> str:
-    """Escaped; GitHub looks for mentions and references after rendering, so that a zero-width space must part them too."""
-    text = escape_markdown(value, max_length)
-    text = text.replace("&#64;", "&#64;&#8203;").replace("\\#", "\\#&#8203;")
-    return re.sub(r"(?i)\bgh-(?=\d)", "GH-&#8203;", text)
+    content = code(command, MAX_LINE)
+    return f"Reproduce with\n\n{content}" if content else ""

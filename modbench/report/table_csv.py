@@ -30,7 +30,8 @@ def render_csv(summary: Summary) -> str:
 
 def _columns(cell: CellSummary, row: MethodRow) -> dict[str, Any]:
     axes = {
-        one_line(key): value if isinstance(value, int | float) else cell_text(value) for key, value in cell.axes.items()
+        cell_text(key): value if isinstance(value, int | float) else cell_text(value)
+        for key, value in cell.axes.items()
     }
     facts = {
         "context": cell.workload.get("context"),

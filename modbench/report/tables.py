@@ -193,13 +193,25 @@ def speedup_text(row: MethodRow, name: str) -> str:
     return f"{text} [{low}, {high}]"
 
 
-def verdict_text(row: MethodRow, name: str) -> str:
-    """The verdict against the baseline in a word; `open` where another look could decide."""
+def verdict_of(row: MethodRow, name: str) -> Verdict | None:
+    """The verdict on a speed-up; None where there are too few pairs, or the method is wrong."""
     speedup = row.speedups.get(name)
     if speedup is None or speedup.judgement is None or speedup.interval is None or row.is_wrong:
+        return None
+    return speedup.judgement.verdict
+
+
+def verdict_text(row: MethodRow, name: str) -> str:
+    """The verdict against the baseline in a word; `open` where another look could decide."""
+    verdict = verdict_of(row, name)
+    if verdict is None:
         return NOTHING
-    verdict = speedup.judgement.verdict
     return "open" if verdict is Verdict.UNDECIDED else verdict.value
+
+
+def status_text(row: MethodRow) -> str:
+    """How the launches ended: `oom × 2`."""
+    return ", ".join(status if count == 1 else f"{status} × {count}" for status, count in row.status_counts.items())
 
 
 def _table(summary: Summary, title: str, fields: Sequence[_Field], is_detail: bool = False) -> Table:
@@ -220,8 +232,7 @@ def _table(summary: Summary, title: str, fields: Sequence[_Field], is_detail: bo
 def _texts(row: MethodRow, fields: Sequence[_Field]) -> tuple[str, ...]:
     if not row.has_failed:
         return tuple(text(row) for _, text in fields)
-    counts = ", ".join(status if count == 1 else f"{status} × {count}" for status, count in row.status_counts.items())
-    return (method_text(row), counts, *[NOTHING] * (len(fields) - 2))
+    return (method_text(row), status_text(row), *[NOTHING] * (len(fields) - 2))
 
 
 def _state(row: MethodRow) -> RowState:

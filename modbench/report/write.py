@@ -1,5 +1,9 @@
-"""Writes a document into a folder: `report.md`, `report.html`, `summary.csv`, and `plots/` as SVG and PNG."""
+"""Writes a document into a folder: `report.md`, `report.html`, `report.json`, `summary.csv`, and `plots/` as SVG and PNG.
 
+Or one text into a file, or onto stdout.
+"""
+
+import sys
 from pathlib import Path
 
 from modbench.errors import OutputError
@@ -8,6 +12,7 @@ from modbench.report.document import Document
 from modbench.report.html import render_html
 from modbench.report.markdown import render_markdown
 from modbench.report.plots import draw_plots
+from modbench.report.report_json import render_json
 from modbench.report.table_csv import render_csv
 
 PLOTS_FOLDER = "plots"
@@ -24,6 +29,7 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     files: dict[Path, bytes] = {
         folder / "report.md": render_markdown(document, links).encode(),
         folder / "report.html": render_html(document, plots).encode(),
+        folder / "report.json": render_json(document).encode(),
         folder / "summary.csv": render_csv(document.summary).encode(),
     }
     for plot in plots:
@@ -38,3 +44,20 @@ def write_report(folder: Path, document: Document) -> list[Path]:
             f"{folder}: cannot write the report: {error.strerror}; name a folder that can be written"
         ) from error
     return list(files)
+
+
+def put_text(text: str, output: Path | None) -> None:
+    """Print the text, or write it into a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{output}: cannot be written: {error.strerror}; name a file in a folder that is there"
+        ) from error

@@ -148,8 +148,10 @@ def test_report_is_made_again_from_the_records_alone(finished):
     done = modbench("report", "out", folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "out" / "report.md").read_text() == before
-    parsed = json.loads(modbench("report", "out", "--format", "json", folder=folder).stdout)
-    assert len(parsed["summary"]["cells"]) == 2
+    (folder / "out" / "report.json").unlink()
+    printed = modbench("report", "out", "--format", "json", folder=folder).stdout
+    assert len(json.loads(printed)["cells"]) == 2
+    assert (folder / "out" / "report.json").read_text() == printed
 
 
 def test_an_unmet_expectation_is_exit_code_1(tmp_path):
@@ -243,6 +245,7 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, text):
 def test_schemas_and_version_are_printed(tmp_path):
     assert json.loads(modbench("schema", folder=tmp_path).stdout)["type"] == "object"
     assert "launch_id" in json.loads(modbench("schema", "--record", folder=tmp_path).stdout)["properties"]
+    assert "cells" in json.loads(modbench("schema", "--report", folder=tmp_path).stdout)["properties"]
     assert modbench("--version", folder=tmp_path).stdout == "modbench 0.1.0\n"
     assert "validate" in modbench("--help", folder=tmp_path).stdout
 

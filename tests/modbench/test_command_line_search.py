@@ -40,10 +40,8 @@ def test_a_search_ends_with_limits_and_exit_code_0(finished):
     words = " ".join(done.stdout.split())  # the terminal breaks lines anywhere
     assert "dense fits at least 146 tokens (position limit), and decodes there" in words
     assert "✓ small.context_limit >= 96" in done.stdout
-    found = json.loads(modbench("report", "out", "--format", "json", folder=folder).stdout)["summary"]["limits"][0][
-        "limits"
-    ]
-    dense, small = found
+    (search,) = json.loads(modbench("report", "out", "--format", "json", folder=folder).stdout)["searches"]
+    dense, small = search["limits"]
     assert (dense["value"], dense["is_at_bound"]) == (146, True)
     assert small["value"] <= 100 < small["first_failing"]
     assert small["first_failing"] - small["value"] <= 0.05 * small["value"]

@@ -9,7 +9,7 @@ from modbench.analysis.verdict import Verdict
 from modbench.errors import OutputError
 from modbench.gate_output import GateOptions, present_gate, refuse_unwritable
 from modbench.report.escaping import one_line
-from modbench.report.pull_request import MARKER
+from modbench.report.github_markdown import MARKER
 from tests.modbench.comparison_factory import HOSTILE, inconclusive, line, sides, slower
 
 

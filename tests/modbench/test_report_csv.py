@@ -40,6 +40,9 @@ def test_what_is_unknown_is_empty_not_zero():
 
 def test_texts_that_a_spreadsheet_would_run_are_quoted():
     record = make_record()
-    point = record.point.model_copy(update={"axes": {"model.path": "=HYPERLINK(1)"}})
-    text = render_csv(summarise([record.model_copy(update={"point": point})]))
-    assert "'=HYPERLINK(1)" in text
+    point = record.point.model_copy(update={"axes": {"model.path": "=HYPERLINK(1)", " @SUM(1)": 1}})
+    changes = {"point": point, "method": "-1+cmd", "guard": {"+1": "failed"}}
+    header, row = render_csv(summarise([record.model_copy(update=changes)])).splitlines()
+    assert header.startswith("model.path,'@SUM(1),")
+    for text in ("'=HYPERLINK(1)", "'-1+cmd", "'+1"):
+        assert text in row.split(",")

@@ -1,8 +1,10 @@
+import html
 import io
 import re
 from html.parser import HTMLParser
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, summarise
@@ -85,7 +87,8 @@ def test_markdown_keeps_its_tables_and_shows_hostile_text(text):
                     break
                 assert len(re.findall(r"(?<!\\)\|", row)) == columns, row
     outside_code = "\n".join(line for line in lines if not line.startswith("    "))
-    without_own = re.sub(r"</?sub>", "", outside_code)
+    without_own = re.sub(r"</?(sub|details|summary)>", "", outside_code)
+    assert outside_code.count("<details>") == outside_code.count("</details>") == 3
     assert "<" not in without_own
     assert "http:" not in without_own
     assert not re.search(r"(?<!\\)`|(?<!\\)\[|@", without_own)
@@ -119,3 +122,12 @@ def test_markdown_escapes_by_hand():
     assert escape_markdown("a|b") == "a\\|b"
     assert escape_markdown("<b>&") == "&lt;b&gt;&amp;"
     assert escape_markdown("see https://x") == "see https&#58;//x"
+
+
+@pytest.mark.parametrize("text", ["- x", "1. x", "1) x", "+ x", "---", "- - -", "===", "# x", "> x", "-"])
+def test_no_text_begins_a_list_a_rule_or_a_heading(text):
+    assert MarkdownIt("commonmark").render(escape_markdown(text)) == f"<p>{html.escape(text)}</p>\n"
+
+
+def test_numbers_are_left_as_they_are():
+    assert [escape_markdown(text) for text in ("1.78×", "-5 %", "3.11.9")] == ["1.78×", "-5 %", "3.11.9"]

@@ -11,6 +11,8 @@ from modbench.record import Record, append_record, load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
 from modbench.report.markdown import render_markdown
+from modbench.report.report_json import render_json
+from modbench.report.run_comment import render_run_comment
 from modbench.scenario import parse_expectation
 from tests.modbench.record_factory import failed, make_quads
 
@@ -30,6 +32,12 @@ def golden_document(version: int = 1) -> Document:
     outcomes = evaluate_expectations([parse_expectation(text, kinds) for text in EXPECTATIONS], summary)
     question = "Does threshold-p pay for an 8-layer model at long context?"
     return Document(summary, "golden", question, "modbench run scenarios/golden.yaml", outcomes)
+
+
+def small_document() -> Document:
+    summary = summarise(make_quads(1))
+    outcomes = evaluate_expectations([parse_expectation(EXPECTATIONS[0], {"threshold": "threshold"})], summary)
+    return Document(summary, "small", "Does it pay?", "modbench run small.yaml", outcomes)
 
 
 def console_text(document: Document, width: int) -> str:
@@ -78,6 +86,8 @@ RENDERERS = {
     "report.md": lambda: render_markdown(golden_document(), [("plots/ttft.svg", "Time to the first token")]),
     "console_80.txt": lambda: console_text(golden_document(), 80),
     "console_160.txt": lambda: console_text(golden_document(), 160),
+    "run_comment.md": lambda: render_run_comment(golden_document()),
+    "report.json": lambda: render_json(small_document()),
     "report_v2.md": lambda: render_markdown(golden_document(2)),
 }
 

@@ -214,7 +214,7 @@ def test_a_summary_without_records_renders_everywhere(tmp_path):
     document = Document(summarise([]), name="empty")
     assert "Nothing was measured." in console_text(document, 80)
     paths = write_report(tmp_path, document)
-    assert sorted(path.name for path in paths) == ["report.html", "report.md", "summary.csv"]
+    assert sorted(path.name for path in paths) == ["report.html", "report.json", "report.md", "summary.csv"]
 
 
 def test_cell_label_without_axes_names_context_and_batch():

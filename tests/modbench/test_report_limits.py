@@ -136,7 +136,8 @@ def test_a_search_alone_has_no_measurement_tables(tmp_path):
         assert "Speed-up" not in text
         assert "Verdict" not in text
     assert max(len(line) for line in texts[2].splitlines()) <= 80
-    assert {path.name for path in write_report(tmp_path, document)} == {"report.md", "report.html", "summary.csv"}
+    written = {path.name for path in write_report(tmp_path, document)}
+    assert written == {"report.md", "report.html", "report.json", "summary.csv"}
     header, *rows = (tmp_path / "summary.csv").read_text().splitlines()
     assert "context_limit_ratio" in header
     assert len(rows) == 2

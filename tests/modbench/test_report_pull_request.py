@@ -8,7 +8,8 @@ from modbench.analysis.comparison import Difference
 from modbench.analysis.gate import gate_result
 from modbench.analysis.rows import Footnote
 from modbench.analysis.verdict import Verdict
-from modbench.report.pull_request import MARKER, render_pull_request
+from modbench.report.github_markdown import MARKER
+from modbench.report.pull_request import render_pull_request
 from tests.modbench.comparison_factory import HOSTILE, inconclusive, line, sides, slower
 
 GITHUB_LIMIT = 65_536

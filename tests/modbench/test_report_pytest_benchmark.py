@@ -171,17 +171,15 @@ def test_a_single_launch_can_be_exported(tmp_path):
     assert {found["stats"]["stddev"] for found in json.loads(done.stdout)["benchmarks"]} == {0.0}
 
 
-def test_notes_go_to_stderr_and_other_formats_take_no_output(tmp_path):
+def test_notes_go_to_stderr_and_the_console_takes_no_output(tmp_path):
     records = [make_record("dense"), failed(make_record("threshold"))]
     folder = write_run(tmp_path / "run", records)
     done = export(folder)
     assert json.loads(done.stdout)["benchmarks"]
     assert done.stderr == "context 1,024: threshold: left out: no launch succeeded\n"
-    refused = export(folder, "--format", "json", "--output", "x.json")
+    refused = export(folder, "--format", "console", "--output", "x.json")
     assert refused.returncode == 2
-    assert refused.stderr.startswith(
-        "--output: got it with --format json; expected --history, or --format pytest-benchmark"
-    )
+    assert refused.stderr.startswith("--output: got it with --format console; expected --history, or --format ")
     nowhere = export(folder, "--output", str(tmp_path / "missing" / "x.json"))
     assert nowhere.returncode == 2
     assert "cannot be written" in nowhere.stderr

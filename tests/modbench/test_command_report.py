@@ -1,0 +1,73 @@
+"""`modbench report --format ... -o FILE`: what goes to stdout, what into a file, and what does not go together."""
+
+import json
+
+import pytest
+
+from modbench.cli_options import ReportFormat
+from modbench.command_report import report_command
+from modbench.command_run import make_document
+from modbench.errors import OptionError, OutputError
+from modbench.report.report_json import render_json
+from modbench.report.run_comment import render_run_comment
+from modbench.report.table_csv import render_csv
+from tests.modbench.record_factory import make_quads
+from tests.modbench.test_report_pytest_benchmark import write_run
+
+OTHERS = [format for format in ReportFormat if format is not ReportFormat.CONSOLE]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(tmp_path / "run", make_quads(1))
+
+
+def printed(capsys, folder, format: ReportFormat, output=None) -> str:
+    report_command([folder], format, False, [], output)
+    return capsys.readouterr().out
+
+
+def test_each_format_prints_its_text(capsys, folder):
+    document = make_document(folder)
+    assert printed(capsys, folder, ReportFormat.MARKDOWN) == render_run_comment(document)
+    assert printed(capsys, folder, ReportFormat.CSV) == render_csv(document.summary)
+    assert printed(capsys, folder, ReportFormat.JSON) == render_json(document)
+    assert "benchmarks" in json.loads(printed(capsys, folder, ReportFormat.PYTEST_BENCHMARK))
+
+
+@pytest.mark.parametrize("format", OTHERS)
+def test_a_file_has_what_would_be_printed(capsys, folder, tmp_path, format):
+    expected = printed(capsys, folder, format)
+    assert printed(capsys, folder, format, tmp_path / "file") == ""
+    found = (tmp_path / "file").read_text(encoding="utf-8")
+    if format is ReportFormat.PYTEST_BENCHMARK:  # it has the time at which it was made
+        assert json.loads(found).keys() == json.loads(expected).keys()
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("format", OTHERS)
+def test_a_file_that_cannot_be_written_is_an_error(folder, tmp_path, format):
+    with pytest.raises(OutputError, match="cannot be written"):
+        report_command([folder], format, False, [], tmp_path / "missing" / "file")
+
+
+def test_markdown_and_csv_leave_the_folder_as_it_is(capsys, folder):
+    before = sorted(folder.iterdir())
+    printed(capsys, folder, ReportFormat.MARKDOWN)
+    printed(capsys, folder, ReportFormat.CSV)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_the_console_takes_no_file_and_one_run(folder, tmp_path):
+    with pytest.raises(OptionError, match="--format markdown, csv, json, pytest-benchmark"):
+        report_command([folder], ReportFormat.CONSOLE, False, [], tmp_path / "x")
+    for runs, metrics in (([folder, folder], []), ([folder], ["ttft_s"])):
+        with pytest.raises(OptionError, match="add --history"):
+            report_command(runs, ReportFormat.MARKDOWN, False, metrics, None)
+
+
+@pytest.mark.parametrize("format", [ReportFormat.MARKDOWN, ReportFormat.CSV, ReportFormat.PYTEST_BENCHMARK])
+def test_a_history_is_printed_on_the_console_or_as_json(folder, format):
+    with pytest.raises(OptionError, match=f"got {format.value} with --history; expected console or json"):
+        report_command([folder], format, True, [], None)
