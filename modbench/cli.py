@@ -18,13 +18,21 @@ from modbench.cli_options import (
     ComparisonFormat,
     EnvironmentOption,
     Format,
+    HistoryMetricOption,
+    IdealDeviceOption,
     InconclusiveOption,
     InstallOption,
     JunitOption,
+    KeepRatioOption,
     MarkdownOption,
+    MemoryOption,
     MethodOption,
     MetricOption,
     ReportFormat,
+    ReportOutputOption,
+    RunsArgument,
+    ScenariosOption,
+    ScoreboardOption,
     SetOption,
     ToleranceOption,
     inconclusive_of,
@@ -126,37 +134,31 @@ def validate(
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run's folder; with --history several, files, or globs.")
-    ],
+    runs: RunsArgument = None,
     format: Annotated[
         ReportFormat, typer.Option(help="What to print; console and json write the report files as well.")
     ] = ReportFormat.CONSOLE,
     history: Annotated[bool, typer.Option("--history", help="Draw metrics over commits, a point per run.")] = False,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="[METHOD.]METRIC",
-            help="What a history draws. Repeatable.",
-            show_default="prefill_speedup, decode_speedup, kv_cache_reduction",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Where a history, or what another format than console prints, is written.",
-            show_default="reports/history.html, or stdout",
-        ),
-    ] = None,
+    scoreboard: ScoreboardOption = False,
+    scenarios: ScenariosOption = None,
+    device: IdealDeviceOption = None,
+    metrics: HistoryMetricOption = None,
+    output: ReportOutputOption = None,
 ) -> None:
-    """Make the report of a run again from its records, or with --history a page of many runs."""
-    from modbench.command_report import report_command
+    """Make a run's report again from its records; with --history a page of many runs, with --scoreboard a paper's claims."""
+    from modbench.command_report import ReportOptions, report_command
 
-    report_command(runs, format, history, metrics or [], output)
+    options = ReportOptions(
+        runs=runs or [],
+        format=format,
+        has_history=history,
+        is_scoreboard=scoreboard,
+        scenarios=scenarios,
+        device=device,
+        metrics=metrics or [],
+        output=output,
+    )
+    report_command(options)
 
 
 @app.command()
@@ -245,10 +247,7 @@ def estimate(
     ] = "measured",
     context: Annotated[str | None, typer.Option(metavar="N,...", help="Prompt tokens per row.")] = None,
     batch: Annotated[str | None, typer.Option(metavar="N,...", help="Rows.")] = None,
-    keep_ratio: Annotated[
-        float | None,
-        typer.Option(help="Share of tokens kept at routed layers.", show_default="the scenario's, or 0.111"),
-    ] = None,
+    keep_ratio: KeepRatioOption = None,
     routed_layers: Annotated[
         str | None, typer.Option(metavar="interleaved|N,...|FRACTION", help="The layers that route.")
     ] = None,
@@ -258,10 +257,7 @@ def estimate(
     new_tokens: Annotated[
         int | None, typer.Option(help="Output tokens per row.", show_default="the scenario's, or 256")
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="BYTES|SIZE", help="What must be enough, e.g. 24GiB.", show_default="the device's"),
-    ] = None,
+    memory: MemoryOption = None,
     overrides: SetOption = None,
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.CONSOLE,
 ) -> None:

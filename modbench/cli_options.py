@@ -94,6 +94,55 @@ InconclusiveOption = Annotated[
         "--inconclusive", help="What counts for the exit code where nothing was shown.", show_default="exit code 3"
     ),
 ]
+KeepRatioOption = Annotated[
+    float | None, typer.Option(help="Share of tokens kept at routed layers.", show_default="the scenario's, or 0.111")
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="BYTES|SIZE", help="What must be enough, e.g. 24GiB.", show_default="the device's"),
+]
+RunsArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="RUN...", help="A run's folder; with --history several, files, or globs; with --scoreboard any number."
+    ),
+]
+HistoryMetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="[METHOD.]METRIC",
+        help="What a history draws. Repeatable.",
+        show_default="prefill_speedup, decode_speedup, kv_cache_reduction",
+    ),
+]
+ScoreboardOption = Annotated[
+    bool,
+    typer.Option("--scoreboard", help="Claims of a paper, kept as scenarios: what is claimed, possible and measured."),
+]
+ReportOutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A file to write instead: a page (.html), or what another format than console prints.",
+        show_default="in the run's folder, reports/history.html, or stdout",
+    ),
+]
+ScenariosOption = Annotated[
+    Path | None,
+    typer.Option("--scenarios", metavar="DIR", help="With --scoreboard: the claims.", show_default="scenarios/paper"),
+]
+IdealDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME|measured",
+        help="With --scoreboard: what ideals are predicted for.",
+        show_default="the run's, or h200",
+    ),
+]
 
 
 def inconclusive_of(option: Inconclusive | None) -> Literal["pass", "fail"] | None:

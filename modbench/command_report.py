@@ -1,6 +1,7 @@
 """`modbench report`: the folder of a run, or of many, to what was asked for: a page, or text on stdout or in a file."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from modbench.cli_options import ReportFormat
 from modbench.command_export import export_command
 from modbench.command_history import history_command
 from modbench.command_run import make_document, publish
+from modbench.command_scoreboard import scoreboard_command
 from modbench.errors import OptionError
 from modbench.report.document import Document
 from modbench.report.report_json import render_json
@@ -23,9 +25,21 @@ TEXTS: dict[ReportFormat, Callable[[Document], str]] = {
 }
 
 
-def report_command(
-    runs: Sequence[Path], format: ReportFormat, has_history: bool, metrics: Sequence[str], output: Path | None
-) -> None:
+@dataclass(frozen=True)
+class ReportOptions:
+    """`modbench report` as typed: what to read, and what to make of it."""
+
+    runs: Sequence[Path]
+    format: ReportFormat
+    has_history: bool = False
+    is_scoreboard: bool = False
+    scenarios: Path | None = None  # of the scoreboard, as `device` is
+    device: str | None = None
+    metrics: Sequence[str] = ()
+    output: Path | None = None
+
+
+def report_command(options: ReportOptions) -> None:
     """Print a finished or interrupted run anew, or write it to `output`; console and JSON renew its report files as well.
 
     Raises:
@@ -33,14 +47,26 @@ def report_command(
         RecordError: the records cannot be read.
         OutputError: it is not the folder of a run, or something cannot be written.
     """
-    if has_history:
+    format, output = options.format, options.output
+    if options.is_scoreboard or options.scenarios or options.device:
+        _refuse_beside_scoreboard(options)
+        scoreboard_command(options.runs, options.scenarios, options.device, format)
+        return
+    if not options.runs:
+        raise OptionError("report: got no RUN; expected a run's folder, or --scoreboard")
+    if options.has_history:
         if format not in (ReportFormat.CONSOLE, ReportFormat.JSON):
             raise OptionError(f"--format: got {format.value} with --history; expected console or json")
-        history_command(runs, metrics, output, is_json=format is ReportFormat.JSON)
+        history_command(options.runs, options.metrics, output, is_json=format is ReportFormat.JSON)
         return
-    if len(runs) > 1 or metrics:
-        raise OptionError("report: got several runs, or --metric; expected one run's folder; add --history")
-    folder = runs[0]
+    if options.metrics:
+        raise OptionError("--metric: got it without --history; expected both, or neither")
+    if len(options.runs) > 1:
+        raise OptionError("report: got several runs; expected one run's folder; add --history")
+    _report_run(options.runs[0], format, output)
+
+
+def _report_run(folder: Path, format: ReportFormat, output: Path | None) -> None:
     if format is ReportFormat.PYTEST_BENCHMARK:
         export_command(folder, output)
         return
@@ -54,3 +80,13 @@ def report_command(
     if format is ReportFormat.JSON:
         write_report(folder, document)
     put_text(TEXTS[format](document), output)
+
+
+def _refuse_beside_scoreboard(options: ReportOptions) -> None:
+    """A scoreboard's options are nothing without it, and others would silently do nothing beside it."""
+    if not options.is_scoreboard:
+        raise OptionError("--scenarios, --device: got one of them without --scoreboard; add it")
+    given = {"history": options.has_history, "metric": options.metrics, "output": options.output}
+    for name, value in given.items():
+        if value:
+            raise OptionError(f"--{name}: got it with --scoreboard, which prints claims; leave one of them out")

@@ -112,7 +112,7 @@ def _scenario_target(path: Path, options: Options) -> Target:
     for point in loaded.points:
         workload = point.workload
         sizes = _sizes(options.contexts or [workload.context], options.batches or [workload.batch])
-        cases.setdefault(_case(point, str(path), options), []).extend(sizes)
+        cases.setdefault(case_of(point, str(path), options), []).extend(sizes)
     measure = loaded.points[0].measure
     kind = None if measure.device == "auto" else measure.device.partition(":")[0]
     settings = loaded.scenario.methods
@@ -126,8 +126,8 @@ def _scenario_target(path: Path, options: Options) -> Target:
     )
 
 
-def _case(point: Point, where: str, options: Options) -> Case:
-    """The point without its size."""
+def case_of(point: Point, where: str, options: Options) -> Case:
+    """The point without its size; `where` begins the text of an error."""
     axes = {key: value for key, value in point.axes.items() if key not in SIZE_AXES}
     try:
         methods = _predicted_methods(point.methods, point.geometry.num_hidden_layers, options)

@@ -37,7 +37,7 @@ def evaluate_expectations(
     """
     outcomes: list[ExpectationOutcome] = []
     for expectation in expectations:
-        matching = [cell for cell in summary.all_cells if _applies(expectation, cell)]
+        matching = [cell for cell in summary.all_cells if applies(expectation, cell)]
         if not matching:
             is_met, note = (None, "not checked: ") if has_overrides else (False, "")
             outcomes.append(
@@ -47,7 +47,8 @@ def evaluate_expectations(
     return outcomes
 
 
-def _applies(expectation: Expectation, cell: CellSummary) -> bool:
+def applies(expectation: Expectation, cell: CellSummary) -> bool:
+    """Whether the expectation's conditions hold at a measured cell."""
     return all(condition.holds(_axis_value(cell, condition.axis)) for condition in expectation.conditions)
 
 
@@ -67,13 +68,14 @@ def _axis_value(cell: CellSummary, key: str) -> Any:
 def _evaluate(expectation: Expectation, cell: CellSummary) -> ExpectationOutcome:
     row = next((row for row in cell.rows if row.method == expectation.method), None)
     measured = metric_value(row, expectation.metric) if row else None
-    reason = _why_unknown(row, measured)
+    reason = why_unknown(row, measured)
     if not reason and measured is not None and not expectation.is_met(measured):
         reason = f"{expectation.metric} is not {expectation.operator} {expectation.value:g}"
     return ExpectationOutcome(expectation.text, cell.cell_id, not reason, measured, reason)
 
 
-def _why_unknown(row: MethodRow | None, measured: float | None) -> str:
+def why_unknown(row: MethodRow | None, measured: float | None) -> str:
+    """Why the value of a row's metric counts for nothing; empty where it counts."""
     if row is None:
         return "the method was not measured at this cell"
     if row.has_failed:

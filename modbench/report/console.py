@@ -25,6 +25,7 @@ STYLES: dict[RowState, str] = {
     "failed": "red",
     "met": "green",
     "missed": "red",
+    "predicted": "dim italic",
 }
 
 

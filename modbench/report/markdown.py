@@ -74,6 +74,8 @@ def _tables(table: Table) -> list[str]:
             cells = [escape_markdown(text) for text in row.cells]
             if row.state == "wrong":
                 cells = [f"<sub>{text}</sub>" for text in cells]
+            elif row.state == "predicted":
+                cells = [f"*{text}*" for text in cells]
             lines.append("| " + " | ".join(cells) + " |")
         texts.append("\n".join(lines))
     return texts

@@ -15,7 +15,7 @@ from modbench.report.document import Document, cell_label
 from modbench.report.escaping import one_line
 from modbench.units import format_bytes, format_factor, format_percent, format_rate, format_seconds
 
-RowState = Literal["plain", "baseline", "wrong", "failed", "met", "missed"]
+RowState = Literal["plain", "baseline", "wrong", "failed", "met", "missed", "predicted"]
 NOTHING = "–"
 OUTCOMES: dict[bool | None, tuple[str, RowState]] = {
     True: ("✓", "met"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modbench.cli_options import ReportFormat
-from modbench.command_report import report_command
+from modbench.command_report import ReportOptions, report_command
 from modbench.command_run import make_document
 from modbench.errors import OptionError, OutputError
 from modbench.report.report_json import render_json
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def printed(capsys, folder, format: ReportFormat, output=None) -> str:
-    report_command([folder], format, False, [], output)
+    report_command(ReportOptions([folder], format, output=output))
     return capsys.readouterr().out
 
 
@@ -49,7 +49,7 @@ def test_a_file_has_what_would_be_printed(capsys, folder, tmp_path, format):
 @pytest.mark.parametrize("format", OTHERS)
 def test_a_file_that_cannot_be_written_is_an_error(folder, tmp_path, format):
     with pytest.raises(OutputError, match="cannot be written"):
-        report_command([folder], format, False, [], tmp_path / "missing" / "file")
+        report_command(ReportOptions([folder], format, output=tmp_path / "missing" / "file"))
 
 
 def test_markdown_and_csv_leave_the_folder_as_it_is(capsys, folder):
@@ -61,13 +61,13 @@ def test_markdown_and_csv_leave_the_folder_as_it_is(capsys, folder):
 
 def test_the_console_takes_no_file_and_one_run(folder, tmp_path):
     with pytest.raises(OptionError, match="--format markdown, csv, json, pytest-benchmark"):
-        report_command([folder], ReportFormat.CONSOLE, False, [], tmp_path / "x")
+        report_command(ReportOptions([folder], ReportFormat.CONSOLE, output=tmp_path / "x"))
     for runs, metrics in (([folder, folder], []), ([folder], ["ttft_s"])):
-        with pytest.raises(OptionError, match="add --history"):
-            report_command(runs, ReportFormat.MARKDOWN, False, metrics, None)
+        with pytest.raises(OptionError, match="--history"):
+            report_command(ReportOptions(runs, ReportFormat.MARKDOWN, metrics=metrics))
 
 
 @pytest.mark.parametrize("format", [ReportFormat.MARKDOWN, ReportFormat.CSV, ReportFormat.PYTEST_BENCHMARK])
 def test_a_history_is_printed_on_the_console_or_as_json(folder, format):
     with pytest.raises(OptionError, match=f"got {format.value} with --history; expected console or json"):
-        report_command([folder], format, True, [], None)
+        report_command(ReportOptions([folder], format, has_history=True))
