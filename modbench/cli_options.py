@@ -22,6 +22,7 @@ class ComparisonFormat(StrEnum):
     """How a comparison is printed."""
 
     CONSOLE = "console"
+    HTML = "html"
     MARKDOWN = "markdown"
     JSON = "json"
     CSV = "csv"

@@ -1,4 +1,7 @@
-"""`modbench compare`: from the sides as typed to a printed comparison. Reaches no torch, measures nothing."""
+"""`modbench compare`, and `modbench report` of several runs: from the sides as typed to a printed comparison, or a page of it.
+
+Reaches no torch, measures nothing.
+"""
 
 import io
 import json
@@ -9,15 +12,18 @@ from typing import Literal
 
 from rich.console import Console
 
-from modbench.analysis.compare import compare_all
+from modbench.analysis.compare import SideRecords, compare_all
 from modbench.analysis.comparison import ComparedSides, gate_exit_code
+from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.cli_options import ComparisonFormat
-from modbench.errors import OutputError
+from modbench.errors import OptionError, OutputError
 from modbench.report.comparison import render_comparison
 from modbench.report.comparison_formats import comparison_csv, comparison_json, comparison_markdown
+from modbench.run_folder import DEFAULT_ROOT, noted_start
 from modbench.side_files import load_side
 
 FILE_COLUMNS = 80
+DEFAULT_PAGE = DEFAULT_ROOT / "comparison.html"
 
 
 def compare_command(
@@ -37,7 +43,7 @@ def compare_command(
         tolerance: what counts as the same speed, as a share.
         metrics: what is compared; None for everything.
         format: how it is printed.
-        output: a file to write instead of printing.
+        output: a file to write instead of printing; a page is always written.
         inconclusive: what an inconclusive comparison counts as.
         margins: δ per latency metric where it is not the tolerance, as shares.
 
@@ -45,10 +51,56 @@ def compare_command(
         RecordError: a side cannot be read, or has a latency that is no time.
         OutputError: the file cannot be written.
     """
-    compared = compare_all(load_side(base), [load_side(name) for name in candidates], tolerance, margins, metrics)
-    publish(compared, format, output)
+    sides = [load_side(name) for name in (base, *candidates)]
+    compared = compare_all(sides[0], sides[1:], tolerance, margins, metrics)
+    if format is ComparisonFormat.HTML:
+        _write_page(sides, compared, output)
+    else:
+        publish(compared, format, output)
     verdicts = [line.verdict for one in compared for line in one.judged if line.verdict is not None]
     return gate_exit_code(verdicts, inconclusive)
+
+
+def comparison_report(runs: Sequence[str], format: ComparisonFormat, output: Path | None) -> None:
+    """Compare the first of several saved runs with each of the others: on the console with a page beside it, or in one format.
+
+    Args:
+        runs: two or more, the base first; each a run's folder, a records file, or a glob of these.
+        format: CONSOLE prints and writes the page, HTML writes it, the others print or write what `compare` does.
+        output: the file; None: stdout, and for the page `reports/comparison.html`.
+
+    Raises:
+        OptionError: there is one run, or a page is to have another name than *.html.
+        RecordError: a side cannot be read, or has a latency that is no time.
+        OutputError: the file cannot be written.
+    """
+    if len(runs) < 2:
+        raise OptionError(
+            f"report: got {len(runs)} run; expected two or more, the first is what the others are compared with"
+        )
+    has_page = format in (ComparisonFormat.CONSOLE, ComparisonFormat.HTML)
+    if has_page and output is not None and output.suffix != ".html":
+        raise OptionError(f"--output: got {output}; expected the name of a page, such as comparison.html")
+    sides = [load_side(name) for name in runs]
+    compared = compare_all(sides[0], sides[1:], DEFAULT_TOLERANCE)
+    if format is not ComparisonFormat.HTML:
+        publish(compared, format, None if has_page else output)
+    if has_page:
+        _write_page(sides, compared, output)
+
+
+def _write_page(sides: Sequence[SideRecords], compared: Sequence[ComparedSides], output: Path | None) -> None:
+    """Write the page and print where it is."""
+    from modbench.report.comparison_page import write_comparison_page
+
+    page = output or DEFAULT_PAGE
+    starts = {side.label: noted_start(_folder(Path(side.label))) for side in sides}
+    write_comparison_page(page, sides[0], sides[1:], compared, starts)
+    Console().print(f"comparison: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _folder(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
 
 
 def publish(compared: Sequence[ComparedSides], format: ComparisonFormat, output: Path | None) -> None:

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from modbench.analysis.history import HistoryRun, build_history, summarise_run
 from modbench.errors import OptionError, RecordError
 from modbench.record import RECORDS_FILE, load_records
 from modbench.report.history import history_facts, print_history, write_history
-from modbench.run_folder import DEFAULT_ROOT, RUN_FILE
+from modbench.run_folder import DEFAULT_ROOT, noted_start
 
 DEFAULT_PAGE = DEFAULT_ROOT / "history.html"
 
@@ -78,12 +77,3 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[HistoryRun], list[str]]:
         except RecordError as error:
             unread.append(str(error))
     return runs, unread
-
-
-def noted_start(folder: Path) -> str | None:
-    """When the run of a folder began, as ISO 8601 in UTC, for records that don't say; None without its run file."""
-    try:
-        started = datetime.fromisoformat(json.loads((folder / RUN_FILE).read_text())["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return started.astimezone(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from modbench.cli_options import ReportFormat
+from modbench.cli_options import ComparisonFormat, ReportFormat
+from modbench.command_compare import comparison_report
 from modbench.command_export import export_command
 from modbench.command_history import history_command
 from modbench.command_run import make_document, publish
@@ -42,6 +43,8 @@ class ReportOptions:
 def report_command(options: ReportOptions) -> None:
     """Print a finished or interrupted run anew, or write it to `output`; console and JSON renew its report files as well.
 
+    Several runs are compared with the first; with a history or a scoreboard they are its sources.
+
     Raises:
         OptionError: options that do not go together.
         RecordError: the records cannot be read.
@@ -62,7 +65,10 @@ def report_command(options: ReportOptions) -> None:
     if options.metrics:
         raise OptionError("--metric: got it without --history; expected both, or neither")
     if len(options.runs) > 1:
-        raise OptionError("report: got several runs; expected one run's folder; add --history")
+        if format is ReportFormat.PYTEST_BENCHMARK:
+            raise OptionError("--format: got pytest-benchmark for several runs; expected one run's folder")
+        comparison_report([str(run) for run in options.runs], ComparisonFormat(format.value), output)
+        return
     _report_run(options.runs[0], format, output)
 
 

@@ -49,11 +49,7 @@ class RunFolder:
     @property
     def started_utc(self) -> str | None:
         """When the first try began, as ISO 8601 in UTC; None where the run's file does not say."""
-        try:
-            started = datetime.fromisoformat(self.facts["started"])
-        except (KeyError, TypeError, ValueError):
-            return None
-        return started.astimezone(UTC).isoformat(timespec="seconds")
+        return _utc(self.facts.get("started"))
 
     @property
     def records_path(self) -> Path:
@@ -175,6 +171,22 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     if missing:
         raise OutputError(f"{path}: it has no {missing[0]}; start a new run with another --output")
     return facts
+
+
+def noted_start(folder: Path) -> str | None:
+    """When the run of a folder began, as ISO 8601 in UTC, for records that don't say; None without its run file."""
+    try:
+        return _utc(json.loads((folder / RUN_FILE).read_text())["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _utc(started: Any) -> str | None:
+    """None where it is no time."""
+    try:
+        return datetime.fromisoformat(started).astimezone(UTC).isoformat(timespec="seconds")
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _write(folder: RunFolder, facts: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from modbench.analysis.verdict import (
     one_sided_p_value,
     pairs_at_look,
 )
+from modbench.analysis.work_differences import work_differences
 from modbench.errors import RecordError
 from modbench.record import Record
 
@@ -95,7 +96,10 @@ def compare_all(
             comparisons=tuple(next(judged) for _ in lines),
             tolerance=tolerance,
             margins={metric: delta for metric, delta in deltas.items() if metric in wanted},
-            differences=differences(base.records, candidate.records),
+            differences=(
+                *work_differences(base.records, candidate.records),
+                *differences(base.records, candidate.records),
+            ),
             footnotes=(
                 *_damage_notes(base, candidate),
                 *side_footnotes(base.records, candidate.records),
@@ -108,8 +112,8 @@ def compare_all(
 
 
 def _missing(matching: Matching, metrics: Sequence[str]) -> list[Comparison]:
-    """What the candidate has no launch of, at cells where it has launches: it failed to measure it, or was interrupted."""
-    shared = {match.base.first.point.cell_id for match in matching.matches}
+    """What the candidate has no launch of, at cells where it did the same work: it failed to measure it, or was interrupted."""
+    shared = _shared_cells(matching)
     return [
         Comparison(
             cell_id=launches.first.point.cell_id,
@@ -124,6 +128,11 @@ def _missing(matching: Matching, metrics: Sequence[str]) -> list[Comparison]:
         for launches in matching.only_base
         if launches.first.point.cell_id in shared and any(record.status == "ok" for record in launches.records)
     ]
+
+
+def _shared_cells(matching: Matching) -> set[str]:
+    """The base's cells at which the candidate did the same work with some method."""
+    return {match.base.first.point.cell_id for match in matching.matches if not match.differing_work}
 
 
 def _matched(base: Sequence[Record], candidate: Sequence[Record]) -> tuple[list[Matching], list[Comparison]]:
@@ -180,7 +189,7 @@ def _matching_notes(matchings: Sequence[Matching], metrics: Sequence[str]) -> li
     """What is not judged, and where."""
     found: list[tuple[str, Launches]] = []
     for matching in matchings:
-        shared = {match.base.first.point.cell_id for match in matching.matches}
+        shared = _shared_cells(matching)
         elsewhere = [launches for launches in matching.only_base if launches.first.point.cell_id not in shared]
         found += [(ONLY_BASE, launches) for launches in elsewhere]
         found += [("on the candidate side only, not judged", launches) for launches in matching.only_candidate]

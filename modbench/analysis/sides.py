@@ -78,9 +78,9 @@ def has_one_version(base: Iterable[Record], candidate: Iterable[Record]) -> bool
 def differences(base: Sequence[Record], candidate: Sequence[Record]) -> tuple[Difference, ...]:
     """Facts of scenario and environment that are not the same on both sides, machine and versions first."""
     sides = [_facts(base), _facts(candidate)]
-    keys = [key for key in {**sides[0], **sides[1]} if sides[0].get(key) != sides[1].get(key)]
-    ordered = sorted(keys, key=_place)
-    return tuple(Difference(key, _told(sides[0].get(key)), _told(sides[1].get(key))) for key in ordered)
+    told = {key: [_told(side.get(key)) for side in sides] for key in {**sides[0], **sides[1]}}
+    keys = [key for key, (first, second) in told.items() if first != second]
+    return tuple(Difference(key, *told[key]) for key in sorted(keys, key=_place))
 
 
 def side_footnotes(base: Sequence[Record], candidate: Sequence[Record]) -> list[Footnote]:

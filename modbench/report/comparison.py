@@ -106,11 +106,17 @@ def comparison_view(compared: ComparedSides) -> ComparisonView:
 
 def verdict_line(compared: ComparedSides) -> str:
     """How many lines have which verdict, and the margin: the whole comparison in a sentence."""
-    counts = Counter(_counted_word(line) for line in compared.judged)
+    counts = count_words(compared)
     if not counts:
         return "Verdict: nothing could be judged."
-    texts = [f"{counts[word]} {word}" for word in WORDS if counts[word]]
-    return f"Verdict at {_margin_text(compared)}: {', '.join(texts)}."
+    texts = [f"{count} {word}" for word, count in counts.items()]
+    return f"Verdict at {margin_text(compared)}: {', '.join(texts)}."
+
+
+def count_words(compared: ComparedSides) -> dict[str, int]:
+    """Words of verdicts with how many lines have them, in the order in which they are told."""
+    counts = Counter("inconclusive" if line.word == "~" else line.word for line in compared.judged)
+    return {word: counts[word] for word in WORDS if counts[word]}
 
 
 def render_comparison(compared: ComparedSides, console: Console) -> None:
@@ -225,11 +231,8 @@ def _reason_text(line: Comparison) -> str:
     return f"{line.reason}; about {format_count(line.pairs_needed)} pairs{each} would decide"
 
 
-def _counted_word(line: Comparison) -> str:
-    return "inconclusive" if line.word == "~" else line.word
-
-
-def _margin_text(compared: ComparedSides) -> str:
+def margin_text(compared: ComparedSides) -> str:
+    """`a margin of 3.0 %`, or those of several metrics."""
     margins = compared.margins or {"": compared.tolerance}
     if len(set(margins.values())) == 1:
         return f"a margin of {format_percent(next(iter(margins.values())))}"
@@ -241,11 +244,11 @@ def _margin_text(compared: ComparedSides) -> str:
 def _side_text(side: Side) -> str:
     facts = [f"{side.num_records} launches"]
     names = (("of", side.scenario_names), ("code", side.git_shas), ("machine", side.machines))
-    facts += [f"{word} {_listed([_short(text) for text in texts])}" for word, texts in names if texts]
+    facts += [f"{word} {_listed([short_text(text) for text in texts])}" for word, texts in names if texts]
     return f"{one_line(side.label)}: {', '.join(facts)}"
 
 
-def _short(text: str) -> str:
+def short_text(text: str) -> str:
     """Revisions and digests as short as people write them, the mark of a changed tree kept."""
     name, plus, mark = text.partition("+")
     is_hash = len(name) in HASH_LENGTHS and all(char in "0123456789abcdef" for char in name)
@@ -266,7 +269,7 @@ def _fact(key: str, value: object) -> str:
         return _listed([_fact(key, item) for item in value]) or "[]"
     if key.endswith("_bytes") and isinstance(value, int | float):
         return format_bytes(value)
-    return NOTHING if value is None else one_line(_short(str(value)), max_length=60)
+    return NOTHING if value is None else one_line(short_text(str(value)), max_length=60)
 
 
 def _footnote_text(note: Footnote, compared: ComparedSides) -> str:

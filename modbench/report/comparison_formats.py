@@ -9,16 +9,20 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from modbench.analysis.comparison import ComparedSides, Comparison
-from modbench.report.comparison import LEGEND, comparison_view
+from modbench.report.comparison import LEGEND, TITLES, comparison_view
 from modbench.report.escaping import escape_markdown
 from modbench.report.markdown import section
 from modbench.report.table_csv import cell_text
+from modbench.report.tables import Table
 
 JSON_SCHEMA_VERSION = 1
+MAX_BYTES = 65_000  # GitHub takes 65,536 characters in a comment, of which UTF-8 never has more than bytes
+ROOM_OF_TITLES = 1_500  # bytes of a chapter: titles of tables, and the lines that say what is left out
+MAX_LISTED = 24  # notes, and doubts
 COLUMNS = (
     "base_label",
     "candidate_label",
@@ -43,8 +47,9 @@ COLUMNS = (
 
 
 def comparison_markdown(compared: Sequence[ComparedSides]) -> str:
-    """Every comparison as a chapter of GitHub Markdown, everything from outside escaped."""
-    return "\n\n".join(_chapter(one) for one in compared) + "\n"
+    """Every comparison as a chapter of GitHub Markdown, together small enough for a comment, everything from outside escaped."""
+    room = MAX_BYTES // max(len(compared), 1)
+    return "\n\n".join(_chapter(one, room) for one in compared) + "\n"
 
 
 def comparison_json(compared: Sequence[ComparedSides]) -> dict[str, Any]:
@@ -63,23 +68,52 @@ def comparison_csv(compared: Sequence[ComparedSides]) -> str:
     return file.getvalue()
 
 
-def _chapter(compared: ComparedSides) -> str:
+def _chapter(compared: ComparedSides, room: int) -> str:
+    """What differed, tables as far as they have room, notes and the verdict; what has no verdict is folded."""
     view = comparison_view(compared)
-    parts = [f"# {escape_markdown(view.title)}"]
-    parts.append("\n".join(f"- **{name}** {escape_markdown(text)}" for name, text in view.sides))
-    parts += [_list("What differs", view.differences)]
-    parts += [section(table) for table in view.tables]
-    parts += [escape_markdown(view.unchanged), escape_markdown(LEGEND) if view.tables else ""]
-    parts += [_list("Notes", view.notes, "{}."), _list("Doubts", view.doubts)]
-    parts += [f"**{escape_markdown(view.verdict)}**"]
-    return "\n\n".join(part for part in parts if part)
+    starts = [f"# {escape_markdown(view.title)}"]
+    starts += ["\n".join(f"- **{name}** {escape_markdown(text)}" for name, text in view.sides)]
+    starts += [_folded("What differs", _list(view.differences), is_open=True)]
+    ends = [escape_markdown(view.unchanged), escape_markdown(LEGEND) if view.tables else ""]
+    ends += [_titled("Notes", _list(view.notes, "{}.")), _titled("Doubts", _list(view.doubts))]
+    ends += [f"**{escape_markdown(view.verdict)}**"]
+    room -= sum(len(part.encode()) for part in (*starts, *ends)) + ROOM_OF_TITLES
+    tables = []
+    for table in view.tables:
+        text = _fitting(table, room)
+        room -= len(text.encode())
+        tables.append(_folded(table.title, text) if table.title == TITLES["advisory"] else _titled(table.title, text))
+    return "\n\n".join(part for part in (*starts, *tables, *ends) if part)
 
 
-def _list(title: str, texts: Sequence[str], mark: str = "-") -> str:
-    if not texts:
-        return ""
-    lines = [f"{mark.format(number)} {escape_markdown(text)}" for number, text in enumerate(texts, 1)]
-    return f"## {title}\n\n" + "\n".join(lines)
+def _fitting(table: Table, room: int) -> str:
+    """The table's groups as far as they have room, and how many rows are left out."""
+    texts: list[str] = []
+    for index, group in enumerate(table.groups):
+        text = section(replace(table, groups=(group,))).removeprefix(section(replace(table, groups=())))
+        room -= len(text.encode()) + len("\n\n")
+        if room < 0:
+            num_left_out = sum(len(group.rows) for group in table.groups[index:])
+            rows = f"{num_left_out} of {len(table.rows)} rows are"
+            return "\n\n".join([*texts, f"{rows} left out here for want of room; `--format csv` has all."])
+        texts.append(text)
+    return "\n\n".join(texts)
+
+
+def _titled(title: str, text: str) -> str:
+    return f"## {escape_markdown(title)}\n\n{text}" if text else ""
+
+
+def _folded(title: str, text: str, is_open: bool = False) -> str:
+    """A part that its title, which is this package's own, folds and unfolds."""
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{title}</summary>\n\n{text}\n\n</details>" if text else ""
+
+
+def _list(texts: Sequence[str], mark: str = "-") -> str:
+    lines = [f"{mark.format(number)} {escape_markdown(text)}" for number, text in enumerate(texts[:MAX_LISTED], 1)]
+    more = len(texts) - MAX_LISTED
+    return "\n".join([*lines, *(["", f"and {more} more; `--format json` has all."] if more > 0 else [])])
 
 
 def _columns(line: Comparison) -> dict[str, Any]:

@@ -284,3 +284,23 @@ def test_of_several_sessions_the_pairs_stand_in_the_order_measured():
     line = line_of(compare(*sides), ground="pairs")
     assert line.num_values == (12, 12)
     assert line.ratio == pytest.approx(1.2, rel=1e-2), "8 of the 12 are of the first session"
+
+
+def test_a_method_that_another_scenario_lacks_has_not_failed_in_it():
+    base = make_side(methods=("dense", "threshold", "masked"))
+    other = [
+        record.model_copy(
+            update={
+                "point_id": f"other-{record.point_id}",
+                "point": record.point.model_copy(update={"cell_id": "other", "threads": 2}),
+            }
+        )
+        for record in make_side("new")
+    ]
+    compared = compare(base, other)
+    assert {line.verdict for line in compared.comparisons} == {Verdict.NOT_COMPARABLE}
+    (note,) = [note for note in compared.footnotes if note.text == "on the base side only, not judged"]
+    assert note.methods == ("masked",)
+    assert line_of(compare(base, make_side("new")), "masked", ground="advisory").verdict is Verdict.FAILED, (
+        "of the same work it has"
+    )

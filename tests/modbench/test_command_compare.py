@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from modbench.cli import app
+from modbench.cli_options import ComparisonFormat
+from modbench.command_compare import DEFAULT_PAGE, comparison_report
 from modbench.errors import ModbenchError
 from modbench.record import RECORDS_FILE, Record, append_record
 from modbench.side_files import load_side
@@ -172,6 +175,45 @@ def test_a_file_gets_what_would_have_been_printed(runs, format):
     written = (runs / "out").read_text()
     assert [line.rstrip() for line in printed.splitlines()] == written.splitlines()
     assert "slower" in written
+
+
+def test_a_page_is_written_where_asked_for_and_its_place_printed(runs):
+    code, text = compare("base", "slower", "same", "--format", "html", "--exit-code")
+    assert (code, text) == (1, f"comparison: {DEFAULT_PAGE}\n")
+    assert "2 runs compared with base" in DEFAULT_PAGE.read_text()
+    _, text = compare("base", "slower", "--format", "html", "-o", "pages/one.html")
+    assert text == "comparison: pages/one.html\n"
+    assert "slower compared with base" in Path("pages/one.html").read_text()
+
+
+def test_a_report_of_several_runs_is_their_comparison_on_the_console_and_a_page(runs, capsys):
+    (runs / "base" / "run.json").write_text('{"started": "2026-11-24T07:40:00+00:00"}')
+    comparison_report(["base", "slower"], ComparisonFormat.CONSOLE, None)
+    printed = capsys.readouterr().out
+    assert "Verdict at a margin of 3.0 %" in printed
+    assert printed.endswith(f"comparison: {DEFAULT_PAGE}\n")
+    assert "2026-11-24 07:40 UTC" in DEFAULT_PAGE.read_text(), "of a record that does not say, its run does"
+
+
+@pytest.mark.parametrize("format", ["markdown", "json", "csv"])
+def test_a_report_of_several_runs_in_a_format_is_what_compare_prints(runs, capsys, format):
+    comparison_report(["base", "slower"], ComparisonFormat(format), None)
+    assert capsys.readouterr().out == compare("base", "slower", "--format", format)[1]
+    assert not DEFAULT_PAGE.exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "start"),
+    [
+        (["base"], None, "report: got 1 run; expected two or more"),
+        (["base", "same"], Path("page.txt"), "--output: got page.txt; expected the name of a page"),
+        (["base", "missing"], None, "missing: no records there"),
+        (["base", "same"], Path("base/records.jsonl/x.html"), "base/records.jsonl/x.html: cannot be written"),
+    ],
+)
+def test_a_report_of_several_runs_that_cannot_be_made_is_one_line(runs, names, output, start):
+    with pytest.raises(ModbenchError, match=f"^{re.escape(start)}"):
+        comparison_report(names, ComparisonFormat.HTML, output)
 
 
 def test_the_program_compares_and_loads_nothing_heavy(runs):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from modbench.command_history import expand, history_command, noted_start, read_runs
+from modbench.command_history import expand, history_command, read_runs
 from modbench.errors import OptionError, RecordError
+from modbench.run_folder import noted_start
 from tests.modbench.record_factory import ENVIRONMENT, make_quads
 from tests.modbench.test_command_line import modbench
 

@@ -59,12 +59,19 @@ def test_markdown_and_csv_leave_the_folder_as_it_is(capsys, folder):
     assert sorted(folder.iterdir()) == before
 
 
-def test_the_console_takes_no_file_and_one_run(folder, tmp_path):
+def test_the_console_takes_no_file(folder, tmp_path):
     with pytest.raises(OptionError, match="--format markdown, csv, json, pytest-benchmark"):
         report_command(ReportOptions([folder], ReportFormat.CONSOLE, output=tmp_path / "x"))
-    for runs, metrics in (([folder, folder], []), ([folder], ["ttft_s"])):
-        with pytest.raises(OptionError, match="--history"):
-            report_command(ReportOptions(runs, ReportFormat.MARKDOWN, metrics=metrics))
+    with pytest.raises(OptionError, match="--history"):
+        report_command(ReportOptions([folder], ReportFormat.MARKDOWN, metrics=["ttft_s"]))
+
+
+def test_several_runs_are_compared_with_the_first(capsys, folder, tmp_path):
+    report_command(ReportOptions([folder, folder], ReportFormat.CONSOLE, output=tmp_path / "page.html"))
+    assert f"comparison: {tmp_path / 'page.html'}" in capsys.readouterr().out
+    assert "What differed" in (tmp_path / "page.html").read_text()
+    with pytest.raises(OptionError, match="expected one run's folder"):
+        report_command(ReportOptions([folder, folder], ReportFormat.PYTEST_BENCHMARK))
 
 
 @pytest.mark.parametrize("format", [ReportFormat.MARKDOWN, ReportFormat.CSV, ReportFormat.PYTEST_BENCHMARK])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from rich.console import Console
 from modbench.analysis.compare import compare_sides
 from modbench.analysis.comparison import ComparedSides
 from modbench.report.comparison import comparison_view, render_comparison, verdict_line
-from modbench.report.comparison_formats import COLUMNS, comparison_csv, comparison_json, comparison_markdown
+from modbench.report.comparison_formats import (
+    COLUMNS,
+    MAX_BYTES,
+    MAX_LISTED,
+    comparison_csv,
+    comparison_json,
+    comparison_markdown,
+)
+from tests.modbench.comparison_factory import line as line_of_comparison
+from tests.modbench.comparison_factory import sides, slower
 from tests.modbench.record_factory import failed
 from tests.modbench.side_factory import changed, make_interleaved, make_side, with_facts, with_metrics
 from tests.modbench.test_analysis_limits import searched
@@ -117,6 +127,30 @@ def test_differences_are_cut_with_a_count():
     view = comparison_view(compare_sides(*sides, "A", "B"))
     assert len(view.differences) == 13
     assert view.differences[-1] == "and 28 more (all of them with --format json)"
+
+
+def test_markdown_folds_what_has_no_verdict_and_fits_a_comment_however_much_there_is():
+    text = comparison_markdown([golden_comparison()])
+    assert text.count("<details>") == text.count("</details>") - 1 == 1
+    assert text.index("<details open><summary>What differs") < text.index("## Time / dense time")
+    assert text.index("<details><summary>No verdict: absolute times") < text.index("## Notes")
+    many = [
+        line
+        for context in range(1000, 1400)
+        for line in (
+            slower(context, doubts=(f"doubt {context}",), cell_id=f"cell-{context}"),
+            line_of_comparison(None, context, ground="advisory"),
+        )
+    ]
+    for num_candidates in (1, 3):
+        text = comparison_markdown([sides(*many)] * num_candidates)
+        assert 60_000 < len(text.encode()) <= MAX_BYTES
+        num_rows = sum(line.startswith("| threshold") for line in text.splitlines())
+        told = re.findall(r"(\d+) of (\d+) rows are left out", text)
+        assert {total for _, total in told} == {"400"}
+        assert num_rows + sum(int(count) for count, _ in told) == 800 * num_candidates
+        assert text.count("Verdict at a margin of 3.0 %: 400 slower") == num_candidates
+        assert text.count(f"and {400 - MAX_LISTED} more; `--format json` has all.") == num_candidates
 
 
 def hostile_comparison(text: str) -> ComparedSides:

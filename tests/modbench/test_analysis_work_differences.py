@@ -1,0 +1,73 @@
+"""What differs in the work of two sides. Test data: no number here was measured."""
+
+from typing import Any
+
+from modbench.analysis.work_differences import work_differences
+from modbench.record import Record, Trial
+from tests.modbench.record_factory import GEOMETRY, make_quads
+from tests.modbench.side_factory import make_side
+
+
+def with_point(records: list[Record], **fields: Any) -> list[Record]:
+    return [
+        record.model_copy(
+            update={"point_id": f"other-{record.point_id}", "point": record.point.model_copy(update=fields)}
+        )
+        for record in records
+    ]
+
+
+def told(base: list[Record], candidate: list[Record]) -> dict[str, tuple[Any, Any]]:
+    return {found.key: (found.base, found.candidate) for found in work_differences(base, candidate)}
+
+
+def test_the_same_work_in_another_order_differs_in_nothing():
+    base = make_side(contexts=(1024, 4096))
+    assert told(base, make_side("new")[::-1] + make_side("new", contexts=(4096,))) == {}
+    assert told(base, make_side(contexts=(4096, 1024))) == {}
+
+
+def test_all_values_of_a_key_are_told_and_methods_of_one_side_by_their_label():
+    found = told(make_side(contexts=(1024, 4096)), make_side(methods=("dense", "masked"), contexts=(1024,)))
+    assert found == {"methods": (["dense", "threshold"], ["dense", "masked"]), "workload.context": ([1024, 4096], 1024)}
+
+
+def test_settings_of_a_shared_method_are_told_under_its_label():
+    base = make_quads(1)
+    candidate = [
+        record.model_copy(
+            update={
+                "point_id": "x",
+                "point": record.point.model_copy(update={"settings": {**record.point.settings, "threshold_p": 0.3}}),
+            }
+        )
+        if record.method == "threshold"
+        else record
+        for record in base
+    ]
+    assert told(base, candidate) == {"methods.threshold.threshold_p": (None, 0.3)}
+
+
+def test_a_named_model_stands_for_its_geometry():
+    larger = GEOMETRY.model_copy(update={"hidden_size": 1024})
+    base = make_quads(1)
+    named = with_point(base, model={"preset": "llama2-7b", "dtype": "float32"}, geometry=larger)
+    assert told(base, named) == {"model.preset": ("bench-8x512", "llama2-7b")}
+    own = with_point(base, model={"dtype": "float32"}, geometry=larger)
+    assert told(base, own) == {"model.preset": ("bench-8x512", None), "geometry.hidden_size": (512, 1024)}
+
+
+def test_where_a_file_lies_is_told_only_if_something_else_is_in_it():
+    def prompt(text: str, sha256: str) -> list[Record]:
+        workload = {"context": 1024, "batch": 1, "prompt": {"text": text, "sha256": sha256}}
+        return with_point(make_quads(1), workload=workload)
+
+    assert told(prompt("a/docs", "1"), prompt("b/docs", "1")) == {}
+    found = told(prompt("a/docs", "1"), prompt("b/docs", "2"))
+    assert found == {"workload.prompt.text": ("a/docs", "b/docs"), "workload.prompt.sha256": ("1", "2")}
+
+
+def test_a_searched_size_is_told_as_the_search():
+    trial = Trial(axis="workload.context", role="trial", bound=65536)
+    searched = [record.model_copy(update={"trial": trial}) for record in make_quads(1, contexts=(1024, 2048))]
+    assert told(make_quads(1), searched) == {"workload.context": (1024, "searched up to 65536")}
