@@ -23,6 +23,7 @@ from modbench.cli_options import (
     InconclusiveOption,
     InstallOption,
     JunitOption,
+    KeepMapOption,
     KeepRatioOption,
     MarkdownOption,
     MemoryOption,
@@ -94,6 +95,7 @@ def run(
     trace: Annotated[
         bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
     ] = False,
+    keep_map: KeepMapOption = False,
     budget: BudgetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
 ) -> None:
@@ -108,7 +110,7 @@ def run(
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
     raise typer.Exit(
-        run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, parse_budget(budget))
+        run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, parse_budget(budget), keep_map)
     )
 
 

@@ -55,6 +55,10 @@ SetOption = Annotated[
 AllowEntryOption = Annotated[
     bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
 ]
+KeepMapOption = Annotated[
+    bool,
+    typer.Option("--keep-map", help="Afterwards map which tokens each routed method keeps, at its longest context."),
+]
 BudgetOption = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Measure what fits into this time, e.g. 90s, 10m or 1h30m.", show_default="none"),

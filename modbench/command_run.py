@@ -13,6 +13,7 @@ from modbench.analysis import ExpectationOutcome, Footnote, break_down, evaluate
 from modbench.budget_runner import BudgetRunner
 from modbench.errors import OptionError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
+from modbench.keep_map_record import load_keep_maps
 from modbench.record import load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
@@ -33,11 +34,16 @@ def run_command(
     command: str,
     is_traced: bool = False,
     budget_s: float | None = None,
+    is_mapped: bool = False,
 ) -> int:
     """Measure, report, and return the exit code of `modbench run`; a `budget_s` begins to run now."""
     if is_traced and loaded.search:
         raise OptionError(
             "--trace: got a scenario with a search; expected sizes; trace the limit it finds in a run of its own"
+        )
+    if is_mapped and loaded.search:
+        raise OptionError(
+            "--keep-map: got a scenario with a search; expected sizes; map the limit it finds in a run of its own"
         )
     if budget_s is not None and loaded.search:
         raise OptionError(
@@ -53,7 +59,7 @@ def run_command(
     end_as_interrupt()
     try:
         with display(console, is_quiet) as progress:
-            records = run_scenario(loaded, folder, allow_entry, progress, is_traced, make_runner)
+            records = run_scenario(loaded, folder, allow_entry, progress, is_traced, make_runner, is_mapped)
         document = make_document(folder.path)
         publish(folder.path, document, None if is_quiet else console)
     except KeyboardInterrupt:
@@ -92,7 +98,8 @@ def make_document(folder: Path) -> Document:
     expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
     outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary, bool(run["overrides"]))
     breakdowns = break_down(load_traces(folder))
-    return Document(summary, run["name"], run["question"], run["command"], outcomes, breakdowns)
+    keep_maps = load_keep_maps(folder)
+    return Document(summary, run["name"], run["question"], run["command"], outcomes, breakdowns, keep_maps)
 
 
 def publish(folder: Path, document: Document, console: Console | None) -> None:

@@ -37,7 +37,7 @@ def do_foreign_job(job: Job, program: Program, on_phase: Callable[[str], None]) 
     """Do what can be done with a method that measures itself: launch it; its guard starts nothing.
 
     Raises:
-        UnsupportedError: it cannot be traced, or the program or its prompt is not there.
+        UnsupportedError: it cannot be traced or mapped, or the program or its prompt is not there.
     """
     assert job.spec is not None, "only jobs of a method have a program"
     if job.kind == "guard":
@@ -49,6 +49,8 @@ def do_foreign_job(job: Job, program: Program, on_phase: Callable[[str], None]) 
         raise UnsupportedError(
             f"methods.{job.spec.method}.{program.key}: a program of its own cannot be traced from here"
         )
+    if job.kind == "keep_map":
+        raise UnsupportedError(f"methods.{job.spec.method}.{program.key}: a program of its own tells no keep decisions")
     tokens = prompt_tokens(job.spec.point)
     token_file = Path(job.result_path + TOKENS_SUFFIX).absolute()
     try:

@@ -1,4 +1,4 @@
-"""What the runner asks of a worker, as JSON: measure or trace a launch, check a method, describe or examine the device. No torch.
+"""What the runner asks of a worker, as JSON: measure, trace or map a launch, check a method, examine the device. No torch.
 
 In: a `Job` line on the worker's standard input. Out: a `JobResult` in the file that the job names.
 """
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modbench.checks import DoctorReport
+from modbench.keep_map_record import KeepMapRecord
 from modbench.plan import RunSpec
 from modbench.record import GuardResult, Record, Status
 from modbench.trace_record import TraceRecord
@@ -30,7 +31,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["launch", "guard", "probe", "trace", "doctor"]
+    kind: Literal["launch", "guard", "probe", "trace", "keep_map", "doctor"]
     spec: RunSpec | None = None
     device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe or doctor")
     dtype: str = "float32"
@@ -81,6 +82,7 @@ class JobResult(BaseModel):
     guard: GuardReport | None = None
     probe: Probe | None = None
     trace: TraceRecord | None = None
+    keep_map: KeepMapRecord | None = None
     doctor: DoctorReport | None = None
     error: str | None = None
 

@@ -16,6 +16,7 @@ from modbench.budget import expected_text, quad_costs, source_text
 from modbench.errors import EntryNotAllowedError, LaunchError, UnsupportedError
 from modbench.executors.local import LocalExecutor
 from modbench.job import OUTCOME_SUFFIX, TOKENS_SUFFIX, GuardReport, Job, Probe, failed_record
+from modbench.keep_mapping import map_launches
 from modbench.launch_costs import Expected, LaunchCosts
 from modbench.memory_limit import automatic_limit, job_limits
 from modbench.noise_floor import known_floor
@@ -45,6 +46,7 @@ class Runner:
     progress: RunProgress
     executor: LocalExecutor
     is_traced: bool = False
+    is_mapped: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     noise_floors: Mapping[str, float] = field(default_factory=dict)
@@ -85,6 +87,15 @@ class Runner:
                 self.folder.path,
                 self.executor,
                 lambda spec: self._job("trace", spec, {}, {}),
+                self.progress,
+            )
+        if self.is_mapped:
+            map_launches(
+                plan,
+                self.records.values(),
+                self.folder.path,
+                self.executor,
+                lambda spec: self._job("keep_map", spec, {}, {}),
                 self.progress,
             )
 
@@ -306,6 +317,7 @@ def run_scenario(
     progress: RunProgress,
     is_traced: bool = False,
     make_runner: Callable[..., Runner] = Runner,
+    is_mapped: bool = False,
 ) -> list[Record]:
     """Run a scenario into its folder; return the records of this run, those of earlier, interrupted tries among them.
 
@@ -314,7 +326,7 @@ def run_scenario(
     with locked(folder):  # the files of a run at work are its own
         try:
             with LocalExecutor(loaded.scenario.measure.start, folder.path / LOG_FILE) as executor:
-                runner = make_runner(loaded, folder, allow_entry, progress, executor, is_traced)
+                runner = make_runner(loaded, folder, allow_entry, progress, executor, is_traced, is_mapped)
                 runner.run()
         finally:
             remove_leftovers(folder)

@@ -9,6 +9,7 @@ Shapes: B batch, T tokens per row.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer
 from modbench.errors import UnsupportedError
 from modbench.plan import PointWork
 from modbench.scenario.prompt_text import read_text_source
+from reference_impl.token_texts import byte_texts, offset_texts
 
 WRAPPED_PROMPT = "prompt text too short: a row goes on from its beginning"
 
@@ -57,12 +59,38 @@ def prompt_tokens(point: PointWork) -> PromptTokens:
     return PromptTokens(ids_BT, _digest(ids_BT), is_wrapped=starts[-1] + length > len(ids))
 
 
+def first_texts(point: PointWork, num_tokens: int) -> list[str] | None:
+    """The pieces of text that the first tokens of row 0 stand for; None where they stand for none, or the tokenizer cannot tell.
+
+    Joined, they are the text; where several tokens share a character, the others have nothing.
+    """
+    if point.workload["prompt"].get("synthetic"):
+        return None
+    text = read_text_source(Path(point.workload["prompt"]["text"]))
+    tokenizer = _tokenizer(point)
+    if tokenizer is None:
+        texts = byte_texts(text[:num_tokens])
+    elif tokenizer.is_fast:
+        found = tokenizer(text.decode(), add_special_tokens=False, return_offsets_mapping=True)
+        texts = offset_texts(text.decode(), found["offset_mapping"])
+    else:
+        return None
+    return [texts[index % len(texts)] for index in range(num_tokens)]
+
+
 def _text_ids(text: bytes, point: PointWork) -> Tensor:
+    tokenizer = _tokenizer(point)
+    if tokenizer is None:
+        return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    return torch.tensor(tokenizer(text.decode(), add_special_tokens=False)["input_ids"])
+
+
+def _tokenizer(point: PointWork) -> Any:
+    """The checkpoint's own; None where every byte is a token."""
     path = point.model.get("path")
-    if path is not None and Path(path, "tokenizer.json").exists():
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        return torch.tensor(tokenizer(text.decode(), add_special_tokens=False)["input_ids"])
-    return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    if path is None or not Path(path, "tokenizer.json").exists():
+        return None
+    return AutoTokenizer.from_pretrained(path, local_files_only=True)
 
 
 def _digest(ids_BT: Tensor) -> str:

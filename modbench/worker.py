@@ -24,6 +24,7 @@ from modbench.errors import EntryNotAllowedError, UnsupportedError
 from modbench.foreign_launch import do_foreign_job
 from modbench.guard import check_identities
 from modbench.job import CANNOT_WRITE_EXIT, GuardReport, Job, JobResult, Probe, failed_record
+from modbench.keep_map_launch import run_keep_map_launch
 from modbench.launch import run_launch
 from modbench.launch_server import serve
 from modbench.memory_limit import (
@@ -148,7 +149,7 @@ def last_memory(device: str) -> dict[str, int | None]:
 
 
 def do_job(job: Job) -> JobResult:
-    """Run any job; a failure becomes a record (launch) or an error line (guard, probe, trace, doctor).
+    """Run any job; a failure becomes a record (launch) or an error line (any other).
 
     Raises:
         OSError: the disk is full.
@@ -172,6 +173,8 @@ def do_job(job: Job) -> JobResult:
             return JobResult(guard=guard(job))
         if job.kind == "trace":
             return JobResult(trace=run_traced_launch(job, progress.enter))
+        if job.kind == "keep_map":
+            return JobResult(keep_map=run_keep_map_launch(job, progress.enter))
         return JobResult(record=run_launch(job, progress.enter, lambda record: put(job, JobResult(record=record))))
     except Exception as error:
         lift_limit()

@@ -11,3 +11,7 @@ class UnsupportedModelError(ValueError):
 
 class RoutingError(ValueError):
     """A keep mask to replay, or text to calibrate on, does not fit the model or the batch."""
+
+
+class TextError(ValueError):
+    """A text to look at is missing or empty, or it, its tokens or the layers asked for do not fit the model."""

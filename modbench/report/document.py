@@ -8,6 +8,7 @@ from modbench.analysis.breakdown import Breakdowns
 from modbench.analysis.expectations import ExpectationOutcome
 from modbench.analysis.rows import CellSummary, Footnote, Summary
 from modbench.analysis.summary import flatten
+from modbench.keep_map_record import KeepMapRecord
 from modbench.report.escaping import one_line
 from modbench.units import format_bytes, format_count
 
@@ -27,6 +28,7 @@ class Document:
     command: str = ""
     outcomes: Sequence[ExpectationOutcome] = ()
     breakdowns: Breakdowns | None = None
+    keep_maps: Sequence[KeepMapRecord] = ()
 
     @property
     def title(self) -> str:

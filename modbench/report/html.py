@@ -8,6 +8,7 @@ from modbench.report.answer import answers, figures, figures_title
 from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import one_line
+from modbench.report.keep_maps import keep_map_section
 from modbench.report.legend import legend
 from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.plots import Plot
@@ -33,6 +34,7 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
         "keep_ratios": keep_ratio_table(summary),
         "legend": [*limit_legend(summary), *legend(summary), *breakdown_legend(document)],
         "plots": [{"name": plot.name, "caption": plot.caption, "svg": Markup(plot.svg)} for plot in plots],
+        "keep_maps": keep_map_section(document),
         "failures": failure_table(summary),
         "doubts": [footnote_text(note, summary) for note in summary.footnotes],
         "expectations": expectation_table(document),

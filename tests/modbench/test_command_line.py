@@ -276,3 +276,22 @@ def test_a_traced_run_says_where_the_time_went_and_measures_the_same(finished, t
     assert (folder / "out" / "traces.jsonl").read_text() == rows
     parsed = json.loads(modbench("report", "out", "--format", "json", folder=folder).stdout)
     assert len(parsed["breakdowns"]["phases"]) == 2 * len(traces)
+
+
+def test_a_mapped_run_shows_what_its_routed_methods_keep_and_measures_nothing_more(tmp_path):
+    folder = write_scenario(tmp_path)
+    overrides = ("--set", "measure.launches=1")
+    arguments = ("run", "s.yaml", "--output", "out", "--keep-map", *overrides)
+    done = modbench(*arguments, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(records_of(folder / "out")) == 6
+    rows = (folder / "out" / "keep_maps.jsonl").read_text()
+    (row,) = map(json.loads, rows.splitlines())
+    assert (row["method"], row["context"], row["router"]) == ("threshold", 128, "calibrated random router")
+    assert "".join(row["texts"]).startswith("It was a bright cold day")
+    page = (folder / "out" / "report.html").read_text()
+    assert "threshold at context 128" in page
+    assert "how many tokens it keeps was set for this run" in page
+    again = modbench(*arguments, "--resume", folder=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (folder / "out" / "keep_maps.jsonl").read_text() == rows

@@ -85,9 +85,10 @@ def test_validate_says_what_is_searched(tmp_path):
     assert done.stdout == "s.yaml: valid: search for the longest context, 1 point x 2 methods\n"
 
 
-def test_a_search_cannot_be_traced(tmp_path):
+@pytest.mark.parametrize("option", ["--trace", "--keep-map"])
+def test_a_search_cannot_be_traced_or_mapped(tmp_path, option):
     folder = write_scenario(tmp_path, SCENARIO)
-    done = modbench("run", "s.yaml", "--trace", "--allow-entry", folder=folder)
+    done = modbench("run", "s.yaml", option, "--allow-entry", folder=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith("--trace: got a scenario with a search; expected sizes")
+    assert done.stderr.startswith(f"{option}: got a scenario with a search; expected sizes")
     assert not (folder / "reports").exists()
