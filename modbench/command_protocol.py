@@ -81,6 +81,9 @@ class AnswerMetrics(_Message):
     peak_device_used_bytes: Bytes | None = None
     peak_process_device_bytes: Bytes | None = None
     energy_j: Annotated[float, Field(ge=0)] | None = None
+    perplexity: (
+        Annotated[float, Field(gt=0, description="exp(mean negative log-likelihood per token) of the text")] | None
+    ) = None
     num_warmups: Annotated[int, Field(ge=0)] | None = None
     involuntary_switches_per_s: Annotated[float, Field(ge=0)] | None = None
     wall_cpu_ratio: Annotated[float, Field(gt=0)] | None = None

@@ -89,6 +89,11 @@ def energy_values(records: Sequence[Record]) -> Values:
     return {name: _median_metric(records, name) for name in RECORDED_ENERGY}
 
 
+def quality_values(records: Sequence[Record]) -> Values:
+    """The median over launches of what says how good the model is, where a launch carries it."""
+    return {"perplexity": _median_metric(records, "perplexity")}
+
+
 def device_times(records: Sequence[Record]) -> Values:
     """Time between CUDA events: of a prefill, and per decode step; the median over launches of each one's 25th percentile."""
     prefill = [launch_value(record.samples.prefill_device_s) for record in records if record.samples.prefill_device_s]

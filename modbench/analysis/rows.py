@@ -20,12 +20,13 @@ SPEEDUP_METRICS: dict[str, LatencyMetric] = {
 
 @dataclass(frozen=True)
 class Spread:
-    """Values of several launches: their median, smallest and largest, in seconds."""
+    """Values of several launches: their median, smallest and largest, in seconds; from 8 on its exact interval."""
 
     median: float
     low: float
     high: float
     num_launches: int
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from modbench.analysis.resources import (
     memory_ratios,
     memory_values,
     peak_metric,
+    quality_values,
     ratio,
     routed_keep_ratios,
     saving_realised,
@@ -52,6 +53,7 @@ from modbench.analysis.statistics import (
     log_ratios,
     median,
     percentile,
+    ratio_interval,
     speedup_of,
 )
 from modbench.analysis.verdict import (
@@ -199,6 +201,7 @@ def _summarise_method(
     values: dict[str, float | None] = dict.fromkeys(METRICS)
     values |= memory | memory_ratios(memory, base_memory) | keep_values(ok) | ideal_values(ok)
     values |= _rates(first, latencies) | device_times(ok) | energy_values(ok)
+    values |= quality_values(ok)
     values |= {name: speedup.value for name, speedup in speedups.items()}
     if is_baseline:
         values |= {"prefill_ideal_speedup": None, "decode_ideal_speedup": None}
@@ -250,7 +253,7 @@ def _latencies(ok: Sequence[Record]) -> dict[LatencyMetric, Spread]:
     for metric in SPEEDUP_METRICS.values():
         values = [value for record in ok if (value := launch_latency(record, metric)) is not None]
         if values:
-            spreads[metric] = Spread(median(values), min(values), max(values), len(values))
+            spreads[metric] = Spread(median(values), min(values), max(values), len(values), ratio_interval(values))
     return spreads
 
 

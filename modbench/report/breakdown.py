@@ -9,22 +9,19 @@ from functools import partial
 from typing import Any
 
 from modbench.analysis.breakdown import PhaseBreakdown
-from modbench.analysis.rows import CellSummary, MethodRow
+from modbench.report.breakdown_spec import PARTS, REST, TracedRow, breakdown_spec, part_name, scales_of
 from modbench.report.document import Document, cell_label
+from modbench.report.drawing import MAX_LABEL
 from modbench.report.escaping import one_line
-from modbench.report.plots import MAX_LABEL, Plot, draw_plot
+from modbench.report.plots import Plot, draw_plot
 from modbench.report.style import RANGE_STYLES, TEXT_COLOUR
 from modbench.report.tables import NOTHING, Column, Group, Row, RowState, Table, method_text
-from modbench.trace_record import DEVICE_IDLE, OTHER, PHASES, ROUTING_RANGES, TRACES_FOLDER
+from modbench.trace_record import PHASES, ROUTING_RANGES, TRACES_FOLDER
 from modbench.units import format_factor, format_percent, format_seconds
 
 TITLES = {"prefill": "Where prefill went", "decode": "Where a decode step went"}
-REST = ("norm", "embedding", "head", OTHER, DEVICE_IDLE)
-PARTS = ("attention", "mlp", "cache_append", *ROUTING_RANGES, *REST)
 CAPTION = "one traced launch per method; a bar is as long as its traced time beside the baseline's; lower is better."
 MARGIN, LETTER = 0.03, 0.022  # of the axis: room that a name in a bar takes
-
-_TracedRow = tuple[CellSummary, MethodRow, PhaseBreakdown]
 
 
 def breakdown_tables(document: Document) -> list[Table]:
@@ -67,11 +64,12 @@ def draw_breakdowns(document: Document) -> list[Plot]:
         if rows:
             height = max(3.2, 1.9 + 0.36 * (len(rows) + len({cell.cell_id for cell, _, _ in rows})))
             paint = partial(_draw_bars, TITLES[phase], rows)
-            plots.append(draw_plot(f"breakdown_{phase}", f"{TITLES[phase]}: {CAPTION}", paint, height))
+            caption = f"{TITLES[phase]}: {CAPTION}"
+            plots.append(draw_plot(f"breakdown_{phase}", caption, paint, height, breakdown_spec(TITLES[phase], rows)))
     return plots
 
 
-def _rows(document: Document, phase: str) -> Iterator[_TracedRow]:
+def _rows(document: Document, phase: str) -> Iterator[TracedRow]:
     """Traced methods in the order of the summary."""
     phases = document.breakdowns.phases if document.breakdowns is not None else ()
     traced = {(found.cell_id, found.method): found for found in phases if found.phase == phase}
@@ -81,7 +79,7 @@ def _rows(document: Document, phase: str) -> Iterator[_TracedRow]:
                 yield cell, row, traced[cell.cell_id, row.method]
 
 
-def _table(title: str, rows: Sequence[_TracedRow]) -> Table:
+def _table(title: str, rows: Sequence[TracedRow]) -> Table:
     parts = _parts(rows)
     groups: dict[str, tuple[Row, ...]] = {}
     for cell, row, traced in rows:
@@ -93,20 +91,16 @@ def _table(title: str, rows: Sequence[_TracedRow]) -> Table:
     columns = (
         Column("Method", is_numeric=False),
         Column("Traced"),
-        *(Column(_name(part), is_detail=part in (*ROUTING_RANGES, *REST)) for part in parts),
+        *(Column(part_name(part), is_detail=part in (*ROUTING_RANGES, *REST)) for part in parts),
         Column("Own cost"),
         Column("Rest"),
     )
     return Table(title, columns, tuple(Group(label, lines) for label, lines in groups.items()))
 
 
-def _parts(rows: Sequence[_TracedRow]) -> list[str]:
+def _parts(rows: Sequence[TracedRow]) -> list[str]:
     """Those that any of the rows has."""
     return [part for part in PARTS if any(part in traced.seconds for _, _, traced in rows)]
-
-
-def _name(part: str) -> str:
-    return "MLP" if part == "mlp" else part.replace("_", " ").capitalize()
 
 
 def _range_text(ratios: Sequence[float]) -> str:
@@ -121,12 +115,9 @@ def _where(document: Document, cell_id: str, method: str) -> str:
     return one_line(" at ".join([method, *labels]))
 
 
-def _draw_bars(title: str, rows: Sequence[_TracedRow], figure: Any) -> None:
+def _draw_bars(title: str, rows: Sequence[TracedRow], figure: Any) -> None:
     axes = figure.subplots()
-    scales: dict[str, float] = {}
-    for cell, row, traced in rows:  # the baseline's time; without one in the cell, that of its first method
-        if row.is_baseline or cell.cell_id not in scales:
-            scales[cell.cell_id] = traced.total_s
+    scales = scales_of(rows)
     end = 1.15 * max(traced.total_s / scales[cell.cell_id] for cell, _, traced in rows)
     place, labels, last_cell = 0.0, {}, ""
     for cell, row, traced in rows:
@@ -151,9 +142,9 @@ def _draw_bar(axes: Any, place: float, traced: PhaseBreakdown, scale: float, end
     for part in PARTS:
         width, style = traced.seconds.get(part, 0.0) / scale, RANGE_STYLES[part]
         axes.barh(place, width, 0.78, left=left, **style.patch)
-        if width / end > MARGIN + LETTER * len(_name(part)):
+        if width / end > MARGIN + LETTER * len(part_name(part)):
             where = {"ha": "center", "va": "center", "fontsize": "x-small"}
-            axes.text(left + width / 2, place, _name(part), color=style.text_colour, **where)
+            axes.text(left + width / 2, place, part_name(part), color=style.text_colour, **where)
         left += width
     place_behind = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
     axes.annotate(format_seconds(traced.total_s), (left, place), fontsize="x-small", color=TEXT_COLOUR, **place_behind)
@@ -163,5 +154,5 @@ def _legend(figure: Any, parts: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(**RANGE_STYLES[part].patch) for part in parts]
-    labels = [_name(part) for part in parts]
+    labels = [part_name(part) for part in parts]
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize="small", handlelength=1.4)

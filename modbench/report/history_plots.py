@@ -9,8 +9,9 @@ from typing import Any
 
 from modbench.analysis.history import History, Series, lines
 from modbench.report.document import cell_label
+from modbench.report.drawing import MAX_LABEL
 from modbench.report.escaping import one_line
-from modbench.report.plots import MAX_LABEL, Plot, draw_plot
+from modbench.report.plots import Plot, draw_plot
 from modbench.report.style import MUTED_COLOUR, TEXT_COLOUR, MethodStyle, method_styles
 from modbench.scenario import METRICS
 from modbench.units import format_bytes, format_factor, format_percent, format_rate, format_seconds

@@ -12,6 +12,26 @@ TEXT_COLOUR = "#010203"  # in an SVG it becomes the page's text colour; nothing 
 MUTED_COLOUR = "#808A9473"  # grid and frame: a translucent grey, for light and dark
 
 
+PART_OPACITIES: dict[str, float] = {
+    "weights": 0.6,
+    "KV cache": 1.0,
+    "rest": 0.3,
+}  # of a method's colour, in a stack of memory
+HEAT_COLOURS: tuple[
+    str, ...
+] = (  # from nothing kept to all: matplotlib's cividis, which colour-blind readers see alike
+    "#00224e",
+    "#1a386f",
+    "#434e6c",
+    "#61656f",
+    "#7d7c78",
+    "#9b9476",
+    "#bcae6c",
+    "#dec958",
+    "#fee838",
+)
+
+
 @dataclass(frozen=True)
 class MethodStyle:
     """How a method is drawn."""
@@ -64,7 +84,7 @@ RANGE_STYLES: dict[str, RangeStyle] = {
     "embedding": RangeStyle("#9A9A9A", "#111111", "//"),
     "head": RangeStyle("#9A9A9A", "#111111", "xx"),
     "other": RangeStyle("#D9D9D9", "#111111"),
-    "device_idle": RangeStyle("#D9D9D9", "#111111", ".."),
+    "device_idle": RangeStyle("#D9D9D9", "#111111", "--"),
 }
 
 

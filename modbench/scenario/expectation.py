@@ -89,6 +89,11 @@ METRICS: dict[str, Metric] = {
     "energy_j": Metric("J", "energy of a prefill and its decode, from NVML's counter over all samples", False),
     "energy_above_idle_j": Metric("J", "the same without what the idle device takes", False),
     "mean_power_w": Metric("W", "energy of the timed samples / their duration", False),
+    "perplexity": Metric(
+        "perplexity",
+        "exp(mean negative log-likelihood per token) of the workload's text, where a launch carries it",
+        False,
+    ),
     "context_limit": Metric("tokens", "longest context that fits", True, "workload.context"),
     "context_limit_ratio": Metric("ratio", "method / dense longest context", True, "workload.context"),
     "batch_limit": Metric("rows", "largest batch that fits", True, "workload.batch"),

@@ -83,6 +83,7 @@ BAD = {
     "unknown metric": (changed("metrics", speed=3), "metrics.speed: Extra inputs are not permitted"),
     "unknown key": (answer_of(speed=3), "speed: Extra inputs are not permitted"),
     "unprintable key": (answer_of(**{"\x1b[31m": 3}), "\\x1b[31m: Extra inputs are not permitted"),
+    "perplexity of nothing": (changed("metrics", perplexity=0), "metrics.perplexity: Input should be greater than 0"),
     "half a byte": (changed("metrics", kv_cache_bytes=0.5), "metrics.kv_cache_bytes: Input should be a valid integer"),
     "share above 1": (answer_of(keep_ratio={"prefill": [1.1]}), "keep_ratio.prefill.0: "),
     "newer protocol": (answer_of(protocol_version=2), "protocol_version: Input should be 1"),

@@ -43,7 +43,7 @@ def noted(folder: Path, expression: str, **settings: object) -> object:
 
 def test_an_answer_becomes_a_record(tmp_path):
     change = """
-answer["metrics"] = {"kv_cache_bytes": 7, "num_warmups": 3}
+answer["metrics"] = {"kv_cache_bytes": 7, "num_warmups": 3, "perplexity": 8.5}
 answer["keep_ratio"] = {"prefill": [1, 0.5, 1, 0.5]}
 answer["flags"] = ["sampled"]
 answer["attention_path"] = "paged"
@@ -54,6 +54,7 @@ answer["environment"] = {"engine": "3.1"}
     assert record.samples.ttft_s == [2e-5, 2e-5]
     assert len(record.samples.itl_s) == 2 * 16
     assert (record.metrics["kv_cache_bytes"], record.metrics["num_warmups"]) == (7, 3)
+    assert record.metrics["perplexity"] == 8.5
     assert record.keep_ratio.prefill == [1, 0.5, 1, 0.5]
     assert record.keep_ratio.decode == []
     assert record.flags == ["sampled"]

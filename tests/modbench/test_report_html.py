@@ -53,7 +53,7 @@ def test_written_page_is_well_formed_with_unique_ids_and_needs_no_network(tmp_pa
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
     assert not re.search(r"https?://", without_namespaces)
     assert "default-src 'none'" in page
-    assert page.count('<svg class="modbench-plot"') == 5
+    assert page.count('<svg class="modbench-plot"') == 7
 
 
 def test_answer_sentence_has_the_numbers():
