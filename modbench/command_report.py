@@ -76,12 +76,13 @@ def _report_run(folder: Path, format: ReportFormat, output: Path | None) -> None
     if format is ReportFormat.PYTEST_BENCHMARK:
         export_command(folder, output)
         return
-    if format is ReportFormat.CONSOLE and output is not None:
-        others = ", ".join(other.value for other in ReportFormat if other is not format)
-        raise OptionError(f"--output: got it with --format console; expected --history, or --format {others}")
+    if format is ReportFormat.CONSOLE and output is not None and output.suffix != ".html":
+        raise OptionError(
+            f"--output: got {output} with --format console; expected a page, such as report.html, or a --format"
+        )
     document = make_document(folder)
     if format is ReportFormat.CONSOLE:
-        publish(folder, document, Console())
+        publish(folder, document, Console(), output)
         return
     if format is ReportFormat.JSON:
         write_report(folder, document)

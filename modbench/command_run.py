@@ -14,11 +14,11 @@ from modbench.budget_runner import BudgetRunner
 from modbench.errors import OptionError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.keep_map_record import load_keep_maps
-from modbench.record import load_records
+from modbench.record import RECORDS_FILE, load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
-from modbench.report.write import write_report
-from modbench.run_folder import BUDGET_DOUBT, RunFolder, open_run_folder, read_run_file
+from modbench.report.write import write_page, write_report
+from modbench.run_folder import BUDGET_DOUBT, SCENARIO_FILE, RunFolder, open_run_folder, read_run_file
 from modbench.runner import Runner, exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
 from modbench.search_runner import SearchRunner, search_exit_code
@@ -97,14 +97,31 @@ def make_document(folder: Path) -> Document:
         summary = replace(summary, footnotes=(Footnote(str(run[BUDGET_DOUBT])), *summary.footnotes))
     expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
     outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary, bool(run["overrides"]))
-    breakdowns = break_down(load_traces(folder))
-    keep_maps = load_keep_maps(folder)
-    return Document(summary, run["name"], run["question"], run["command"], outcomes, breakdowns, keep_maps)
+    return Document(
+        summary,
+        run["name"],
+        run["question"],
+        run["command"],
+        outcomes,
+        break_down(load_traces(folder)),
+        load_keep_maps(folder),
+        scenario_text=_scenario_text(folder),
+        records=(folder / RECORDS_FILE).read_bytes(),
+    )
 
 
-def publish(folder: Path, document: Document, console: Console | None) -> None:
-    """Print (unless quiet) and write the report; the last line is where it is."""
+def _scenario_text(folder: Path) -> str:
+    """The scenario as it was given; nothing where its file is not there."""
+    path = folder / SCENARIO_FILE
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def publish(folder: Path, document: Document, console: Console | None, page: Path | None = None) -> None:
+    """Print (unless quiet) and write the report, or its page alone to `page`; the last line is where it is."""
     if console is not None:
         render_console(document, console)
-    write_report(folder, document)
-    Console().print(f"report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+    if page is None:
+        write_report(folder, document)
+    else:
+        write_page(page, document)
+    Console().print(f"report: {page or folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def _table(title: str, rows: Sequence[TracedRow]) -> Table:
         state: RowState = "wrong" if row.is_wrong else "baseline" if row.is_baseline else "plain"
         shares = [*(traced.share(part) for part in parts), traced.own_cost_share, traced.share(*REST)]
         texts = [NOTHING if share is None else format_percent(share) for share in shares]
-        line = Row((method_text(row), format_seconds(traced.total_s), *texts), state)
+        line = Row((method_text(row), format_seconds(traced.total_s), *texts), state, one_line(row.method))
         groups[cell_label(cell)] = (*groups.get(cell_label(cell), ()), line)
     columns = (
         Column("Method", is_numeric=False),

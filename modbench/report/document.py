@@ -20,7 +20,10 @@ MAX_LABELS = 3
 
 @dataclass(frozen=True)
 class Document:
-    """Everything the renderers read. Only the summary is needed; `command` is what reproduces the run."""
+    """Everything the renderers read. Only the summary is needed; `command` is what reproduces the run.
+
+    `scenario_text` and `records` are the run's files as they are on disk, for a page that holds them.
+    """
 
     summary: Summary
     name: str = ""
@@ -29,6 +32,8 @@ class Document:
     outcomes: Sequence[ExpectationOutcome] = ()
     breakdowns: Breakdowns | None = None
     keep_maps: Sequence[KeepMapRecord] = ()
+    scenario_text: str = ""
+    records: bytes = b""
 
     @property
     def title(self) -> str:

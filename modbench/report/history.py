@@ -19,7 +19,7 @@ from modbench.report.console import print_table
 from modbench.report.document import cell_label
 from modbench.report.escaping import one_line
 from modbench.report.history_plots import draw_history, setup_name, value_text
-from modbench.report.html import render_page
+from modbench.report.html import inline_svg, render_page
 from modbench.report.plots import Plot
 from modbench.report.table_csv import cell_text
 from modbench.report.tables import NOTHING, Column, Group, Row, RowState, Table
@@ -140,11 +140,9 @@ def render_history_csv(history: History) -> str:
 
 def render_history_html(history: History, plots: list[Plot]) -> str:
     """The page: SVGs go in as they are (this package drew them), all other text is escaped."""
-    from markupsafe import Markup
-
     content: dict[str, Any] = {
         "title": history_title(history),
-        "plots": [{"name": plot.name, "caption": plot.caption, "svg": Markup(plot.svg)} for plot in plots],
+        "plots": [{"name": plot.name, "caption": plot.caption, "svg": inline_svg(plot)} for plot in plots],
         "tables": history_tables(history),
         "legend": LEGEND,
         "setups": setup_lines(history),

@@ -76,7 +76,7 @@ def _row(found: LimitCell, limit: MethodLimit) -> Row:
     state: RowState = "baseline" if limit.method == BASELINE else "plain"
     if limit.value is None or row is None or row.has_failed:
         state = "failed"
-    return Row(cells, "wrong" if is_wrong else state)
+    return Row(cells, "wrong" if is_wrong else state, one_line(limit.method))
 
 
 def _known(value: float | None, text: Callable[[float | None], str]) -> str:

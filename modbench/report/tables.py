@@ -4,7 +4,7 @@ In: a `Document`. Out: `Table`s whose texts are one line each and not yet escape
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from modbench.analysis.kv_cache import differences
@@ -37,10 +37,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Texts in the order of the columns, and how to draw them."""
+    """Texts in the order of the columns, how to draw them, and the method that they measure, for readers who hide some."""
 
     cells: tuple[str, ...]
     state: RowState = "plain"
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Table:
         """The same without the detail columns."""
         kept = [index for index, column in enumerate(self.columns) if not column.is_detail]
         groups = tuple(
-            Group(group.label, tuple(Row(tuple(row.cells[i] for i in kept), row.state) for row in group.rows))
+            Group(group.label, tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in group.rows))
             for group in self.groups
         )
         return Table(self.title, tuple(self.columns[i] for i in kept), groups, self.is_detail)
@@ -103,7 +104,7 @@ def keep_ratio_table(summary: Summary) -> Table | None:
     groups = []
     for cell in summary.cells:
         rows = [row for row in cell.rows if any(row.keep_ratios.values())]
-        texts = [Row((method_text(row), *_keep_ratio_texts(row)), _state(row)) for row in rows]
+        texts = [Row((method_text(row), *_keep_ratio_texts(row)), row_state(row), one_line(row.method)) for row in rows]
         groups += [Group(cell_label(cell), tuple(texts))] if texts else []
     headers = ("Method", "Routed layers", "Prefill", "Decode")
     columns = tuple(Column(header, is_numeric=False) for header in headers)
@@ -211,7 +212,17 @@ def verdict_text(row: MethodRow, name: str) -> str:
 
 def status_text(row: MethodRow) -> str:
     """How the launches ended: `oom × 2`."""
-    return ", ".join(status if count == 1 else f"{status} × {count}" for status, count in row.status_counts.items())
+    counts = row.status_counts.items()
+    return ", ".join(status if count == 1 else f"{status} × {count}" for status, count in counts)
+
+
+def row_state(row: MethodRow) -> RowState:
+    """How a row of measurements is drawn."""
+    if row.has_failed:
+        return "failed"
+    if row.is_wrong:
+        return "wrong"
+    return "baseline" if row.is_baseline else "plain"
 
 
 def _table(summary: Summary, title: str, fields: Sequence[_Field], is_detail: bool = False) -> Table:
@@ -224,7 +235,7 @@ def _table(summary: Summary, title: str, fields: Sequence[_Field], is_detail: bo
     ]
     groups = []
     for cell in summary.cells:
-        rows = tuple(Row(_texts(row, fields), _state(row)) for row in cell.rows)
+        rows = tuple(Row(_texts(row, fields), row_state(row), one_line(row.method)) for row in cell.rows)
         groups.append(Group(cell_label(cell), rows))
     return Table(title, tuple(column for column, _ in fields), tuple(groups), is_detail)
 
@@ -233,14 +244,6 @@ def _texts(row: MethodRow, fields: Sequence[_Field]) -> tuple[str, ...]:
     if not row.has_failed:
         return tuple(text(row) for _, text in fields)
     return (method_text(row), status_text(row), *[NOTHING] * (len(fields) - 2))
-
-
-def _state(row: MethodRow) -> RowState:
-    if row.has_failed:
-        return "failed"
-    if row.is_wrong:
-        return "wrong"
-    return "baseline" if row.is_baseline else "plain"
 
 
 def _latency_fields(phase: str, metric: LatencyMetric, has_verdicts: bool) -> list[_Field]:

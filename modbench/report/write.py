@@ -4,6 +4,7 @@ Or one text into a file, or onto stdout.
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from modbench.errors import OutputError
@@ -16,6 +17,24 @@ from modbench.report.report_json import render_json
 from modbench.report.table_csv import render_csv
 
 PLOTS_FOLDER = "plots"
+
+
+def write_page(path: Path, document: Document) -> None:
+    """Write the page to a file of any name, in one step: a reader finds the old page or the new one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    page = render_html(document, draw_plots(document.summary) + draw_breakdowns(document))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another file with -o") from error
 
 
 def write_report(folder: Path, document: Document) -> list[Path]:

@@ -59,8 +59,16 @@ def test_markdown_and_csv_leave_the_folder_as_it_is(capsys, folder):
     assert sorted(folder.iterdir()) == before
 
 
-def test_the_console_takes_no_file(folder, tmp_path):
-    with pytest.raises(OptionError, match="--format markdown, csv, json, pytest-benchmark"):
+def test_a_page_is_written_where_it_was_asked_for_and_the_folder_stays(capsys, folder, tmp_path):
+    before = sorted(folder.iterdir())
+    page = tmp_path / "elsewhere" / "page.html"
+    printed(capsys, folder, ReportFormat.CONSOLE, page)
+    assert page.read_text().startswith("<!doctype html>")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_the_console_takes_no_file_but_a_page(folder, tmp_path):
+    with pytest.raises(OptionError, match="expected a page, such as report.html, or a --format"):
         report_command(ReportOptions([folder], ReportFormat.CONSOLE, output=tmp_path / "x"))
     with pytest.raises(OptionError, match="--history"):
         report_command(ReportOptions([folder], ReportFormat.MARKDOWN, metrics=["ttft_s"]))

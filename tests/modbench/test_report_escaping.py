@@ -16,6 +16,7 @@ from modbench.report.markdown import render_markdown
 from modbench.report.plots import draw_plots
 from modbench.report.write import write_report
 from tests.modbench.record_factory import failed, make_quads
+from tests.modbench.test_report_interactive import foreign_scripts
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -67,7 +68,9 @@ def test_html_shows_hostile_text_and_runs_none_of_it(text):
     page = render_html(document, draw_plots(document.summary))
     collector = TagCollector()
     collector.feed(page)
-    assert not {"script", "img", "iframe", "object", "link"} & set(collector.tags)
+    assert not {"img", "iframe", "object", "link"} & set(collector.tags)
+    assert collector.tags.count("script") == page.count("<script")
+    assert foreign_scripts(page) == []
     assert not [name for name, _ in collector.attributes if name.startswith("on")]
     references = [value for name, value in collector.attributes if name.endswith(("href", "src"))]
     assert all(value is not None and value.startswith("#") for value in references), references
