@@ -19,7 +19,7 @@ from modbench.budget import (
 )
 from modbench.plan import Plan, RunSpec
 from modbench.run_folder import note_budget_doubt
-from modbench.runner import Runner, work_tokens
+from modbench.runner import Runner, announce
 
 
 @dataclass
@@ -93,7 +93,7 @@ class BudgetRunner(Runner):
         """Tell the display of launches that it does not expect yet."""
         new = [spec for spec in specs if self._is_missing(spec) and spec.launch_id not in self._announced]
         self._announced |= {spec.launch_id for spec in new}
-        self.progress.plan(len(new), sum(work_tokens(spec) for spec in new))
+        announce(self.progress, new)
 
     def _seconds_left(self) -> float:
         return self.budget_s - (self.clock() - self.started_s)

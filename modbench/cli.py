@@ -16,6 +16,7 @@ from modbench.cli_options import (
     BaselineOption,
     BudgetOption,
     ComparisonFormat,
+    DetailsOption,
     EnvironmentOption,
     Format,
     HistoryMetricOption,
@@ -97,6 +98,7 @@ def run(
     ] = False,
     keep_map: KeepMapOption = False,
     budget: BudgetOption = None,
+    details: DetailsOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and the path of the report.")] = False,
 ) -> None:
     """Run a scenario: measure every launch, then print and write the report.
@@ -104,14 +106,23 @@ def run(
     Exit codes: 0 done, 1 an expectation is not met, 2 usage or scenario error, 5 a launch failed or nothing was measured,
     130 interrupted (go on with --resume).
     """
-    from modbench.command_run import run_command
+    from modbench.command_run import RunOptions, run_command
 
     if device is not None:
         overrides = [*(overrides or []), f"measure.device={device}"]
     loaded = load_scenario(scenario, overrides or [])
-    raise typer.Exit(
-        run_command(loaded, output, resume, allow_entry, quiet, _command_line(), trace, parse_budget(budget), keep_map)
+    options = RunOptions(
+        output=output,
+        is_resumed=resume,
+        allow_entry=allow_entry,
+        is_quiet=quiet,
+        command=_command_line(),
+        is_traced=trace,
+        is_mapped=keep_map,
+        budget_s=parse_budget(budget),
+        is_detailed=details,
     )
+    raise typer.Exit(run_command(loaded, options))
 
 
 @app.command()
@@ -146,6 +157,7 @@ def report(
     device: IdealDeviceOption = None,
     metrics: HistoryMetricOption = None,
     output: ReportOutputOption = None,
+    details: DetailsOption = False,
 ) -> None:
     """Make a run's report again from its records; with --history a page of many runs, with --scoreboard a paper's claims."""
     from modbench.command_report import ReportOptions, report_command
@@ -159,6 +171,7 @@ def report(
         device=device,
         metrics=metrics or [],
         output=output,
+        is_detailed=details,
     )
     report_command(options)
 

@@ -93,6 +93,9 @@ InstallOption = Annotated[
         "--install", metavar="COMMAND", help="What installs the other revision's environment.", show_default="pip"
     ),
 ]
+DetailsOption = Annotated[
+    bool, typer.Option("--details", help="Print every table, word and doubt instead of one screen.")
+]
 InconclusiveOption = Annotated[
     Inconclusive | None,
     typer.Option(

@@ -38,6 +38,7 @@ class ReportOptions:
     device: str | None = None
     metrics: Sequence[str] = ()
     output: Path | None = None
+    is_detailed: bool = False
 
 
 def report_command(options: ReportOptions) -> None:
@@ -69,10 +70,11 @@ def report_command(options: ReportOptions) -> None:
             raise OptionError("--format: got pytest-benchmark for several runs; expected one run's folder")
         comparison_report([str(run) for run in options.runs], ComparisonFormat(format.value), output)
         return
-    _report_run(options.runs[0], format, output)
+    _report_run(options)
 
 
-def _report_run(folder: Path, format: ReportFormat, output: Path | None) -> None:
+def _report_run(options: ReportOptions) -> None:
+    folder, format, output = options.runs[0], options.format, options.output
     if format is ReportFormat.PYTEST_BENCHMARK:
         export_command(folder, output)
         return
@@ -82,7 +84,7 @@ def _report_run(folder: Path, format: ReportFormat, output: Path | None) -> None
         )
     document = make_document(folder)
     if format is ReportFormat.CONSOLE:
-        publish(folder, document, Console(), output)
+        publish(folder, document, Console(), options.is_detailed, output)
         return
     if format is ReportFormat.JSON:
         write_report(folder, document)

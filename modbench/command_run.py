@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,50 +25,47 @@ from modbench.search_runner import SearchRunner, search_exit_code
 from modbench.trace_record import load_traces
 
 
-def run_command(
-    loaded: LoadedScenario,
-    output: Path | None,
-    is_resumed: bool,
-    allow_entry: bool,
-    is_quiet: bool,
-    command: str,
-    is_traced: bool = False,
-    budget_s: float | None = None,
-    is_mapped: bool = False,
-) -> int:
-    """Measure, report, and return the exit code of `modbench run`; a `budget_s` begins to run now."""
-    if is_traced and loaded.search:
-        raise OptionError(
-            "--trace: got a scenario with a search; expected sizes; trace the limit it finds in a run of its own"
-        )
-    if is_mapped and loaded.search:
-        raise OptionError(
-            "--keep-map: got a scenario with a search; expected sizes; map the limit it finds in a run of its own"
-        )
-    if budget_s is not None and loaded.search:
-        raise OptionError(
-            "--budget: got a scenario with a search; expected sizes; leave --budget out, or search no size"
-        )
-    if not allow_entry:
+@dataclass(frozen=True)
+class RunOptions:
+    """`modbench run` as typed, its scenario aside. `budget_s` begins to run with the command; `command` is what reproduces it."""
+
+    output: Path | None
+    is_resumed: bool
+    allow_entry: bool
+    is_quiet: bool
+    command: str
+    is_traced: bool = False
+    is_mapped: bool = False
+    budget_s: float | None = None
+    is_detailed: bool = False
+
+
+def run_command(loaded: LoadedScenario, options: RunOptions) -> int:
+    """Measure, report, and return the exit code of `modbench run`."""
+    _refuse_beside_search(loaded, options)
+    if not options.allow_entry:
         refuse_entries(loaded)
     console = Console()
     make_runner: Callable[..., Runner] = SearchRunner if loaded.search else Runner
-    if budget_s is not None:
-        make_runner = partial(BudgetRunner, budget_s=budget_s, started_s=time.monotonic())
-    folder = open_run_folder(loaded, output, is_resumed, command)
+    if options.budget_s is not None:
+        make_runner = partial(BudgetRunner, budget_s=options.budget_s, started_s=time.monotonic())
+    folder = open_run_folder(loaded, options.output, options.is_resumed, options.command)
     end_as_interrupt()
     try:
-        with display(console, is_quiet) as progress:
-            records = run_scenario(loaded, folder, allow_entry, progress, is_traced, make_runner, is_mapped)
+        with display(console, options.is_quiet) as progress:
+            records = run_scenario(
+                loaded, folder, options.allow_entry, progress, options.is_traced, make_runner, options.is_mapped
+            )
         document = make_document(folder.path)
-        publish(folder.path, document, None if is_quiet else console)
+        if not options.is_quiet:
+            console.print()  # between what it did and what it found
+        publish(folder.path, document, None if options.is_quiet else console, options.is_detailed)
     except KeyboardInterrupt:
-        again = _again(folder, command, is_resumed, output)
-        text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: {again}"
+        text = f"interrupted; {len(folder.records())} launches are on disk. Go on with: {_again(folder, options)}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
     if BUDGET_DOUBT in read_run_file(folder.path):
-        again = _again(folder, command, is_resumed, output)
+        again = _again(folder, options)
         text = f"the budget is used up. Go on for as long again, or with another --budget or none, with: {again}"
         Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
     num_unmet = sum(outcome.is_met is False for outcome in document.outcomes)
@@ -77,10 +74,21 @@ def run_command(
     return exit_code(records, num_unmet)
 
 
-def _again(folder: RunFolder, command: str, is_resumed: bool, output: Path | None) -> str:
+def _refuse_beside_search(loaded: LoadedScenario, options: RunOptions) -> None:
+    refusals = {
+        "--trace": (options.is_traced, "trace the limit it finds in a run of its own"),
+        "--keep-map": (options.is_mapped, "map the limit it finds in a run of its own"),
+        "--budget": (options.budget_s is not None, "leave --budget out, or search no size"),
+    }
+    for name, (is_given, remedy) in refusals.items():
+        if is_given and loaded.search:
+            raise OptionError(f"{name}: got a scenario with a search; expected sizes; {remedy}")
+
+
+def _again(folder: RunFolder, options: RunOptions) -> str:
     """The command that goes on with the run."""
-    again = command if is_resumed else f"{command} --resume"
-    return again + ("" if output is not None else f" --output {shlex.quote(str(folder.path))}")
+    again = options.command if options.is_resumed else f"{options.command} --resume"
+    return again + ("" if options.output is not None else f" --output {shlex.quote(str(folder.path))}")
 
 
 def make_document(folder: Path) -> Document:
@@ -116,10 +124,12 @@ def _scenario_text(folder: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def publish(folder: Path, document: Document, console: Console | None, page: Path | None = None) -> None:
+def publish(
+    folder: Path, document: Document, console: Console | None, is_detailed: bool = False, page: Path | None = None
+) -> None:
     """Print (unless quiet) and write the report, or its page alone to `page`; the last line is where it is."""
     if console is not None:
-        render_console(document, console)
+        render_console(document, console, is_detailed)
     if page is None:
         write_report(folder, document)
     else:

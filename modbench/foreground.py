@@ -12,10 +12,11 @@ INTERRUPTED = 130
 
 
 def display(console: Console, is_quiet: bool) -> AbstractContextManager[RunProgress]:
-    """A live bar on a terminal, lines elsewhere, nothing when quiet."""
+    """A live bar on a terminal that can move its cursor, lines elsewhere (whatever colours are forced), nothing when quiet."""
     if is_quiet:
         return nullcontext(QuietProgress())
-    return LiveProgress(console) if console.is_terminal else nullcontext(PlainProgress(console))
+    is_live = console.is_interactive and console.file.isatty()
+    return LiveProgress(console) if is_live else nullcontext(PlainProgress(console))
 
 
 def end_as_interrupt() -> None:

@@ -121,7 +121,7 @@ class Runner:
         for look in plan.looks:
             specs_of = {index: plan.quads(index, done_quads, look - done_quads) for index in open_cells}
             missing = [spec for specs in specs_of.values() for spec in specs if self._is_missing(spec)]
-            self.progress.plan(len(missing), sum(work_tokens(spec) for spec in missing))
+            announce(self.progress, missing)
             for index, specs in specs_of.items():
                 self._run_specs(plan, index, plan.cells[index], specs)
             done_quads = look
@@ -181,7 +181,7 @@ class Runner:
         guard_facts = {"guard_detail": guard.detail, "declared": guard.declared, "flip_ratio": guard.flip_ratio}
         job = self._job("launch", spec, guard.identities, guard_facts)
         started = time.monotonic()
-        self.progress.start(label)
+        self.progress.start(label, spec.point.cell_id)
         if reason is not None:
             record = failed_record(job, "pruned", "start", reason, None)
         else:
@@ -346,6 +346,15 @@ def exit_code(records: Iterable[Record], num_unmet: int) -> int:
     if statuses != {"ok"}:
         return 5
     return 1 if num_unmet else 0
+
+
+def announce(progress: RunProgress, specs: Iterable[RunSpec]) -> None:
+    """Tell a display of launches to come, point by point."""
+    by_point: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        by_point.setdefault(spec.point.cell_id, []).append(spec)
+    for point, planned in by_point.items():
+        progress.plan(len(planned), sum(work_tokens(spec) for spec in planned), point)
 
 
 def work_tokens(spec: RunSpec) -> int:

@@ -12,7 +12,7 @@ from modbench.plan import Cell
 from modbench.record import Record, append_record
 from modbench.report.document import axis_value
 from modbench.run_folder import claim_work
-from modbench.runner import Runner, cell_label, work_tokens
+from modbench.runner import Runner, announce, cell_label
 from modbench.search import LimitSearch
 from modbench.search_plan import SearchLaunch, SearchPlan, build_search_plan
 from modbench.units import format_bytes
@@ -37,6 +37,8 @@ class SearchRunner(Runner):
         plan = build_search_plan(self.loaded, self.folder.run_id, device_kind)
         claim_work(self.folder, plan.work_id)
         self._keep_budget()
+        for cell in plan.plan.cells:  # how many launches each takes is not known, how many points there are is
+            self.progress.plan(0, 0, cell.cell_id)
         for index, cell in enumerate(plan.plan.cells):
             start = plan.first(index)
             for method_index in range(len(cell.methods)):
@@ -93,7 +95,7 @@ class SearchRunner(Runner):
         label += ", at the limit" if role == "limit" else ""
         if role == "limit":
             self.executor.renew()
-        self.progress.plan(1, work_tokens(spec))
+        announce(self.progress, [spec])
         record = self._measure(spec, label)
         record.trial = launch.trial
         append_record(self.folder.records_path, record)

@@ -18,7 +18,7 @@ from modbench.plan import PAIRS_PER_QUAD, Pair, Plan, RunSpec, build_plan
 from modbench.record import Record, append_record
 from modbench.report.progress import RunProgress
 from modbench.run_folder import LOG_FILE, claim_work
-from modbench.runner import STOPS_SERIES, Runner, cell_label, work_tokens
+from modbench.runner import STOPS_SERIES, Runner, announce, cell_label, work_tokens
 from modbench.side_plan import SIDE_NAMES, side_quad
 
 PARTNER_FAILED = "the other side failed at a smaller point"
@@ -139,8 +139,7 @@ class Bench:
 
     def announce(self, num_quads: int) -> None:
         """Tell the progress display how much is to come."""
-        specs = self._open_specs()
-        self.progress.plan(num_quads * len(specs), num_quads * self._open_work())
+        announce(self.progress, [spec for _, spec in self._open_specs()] * num_quads)
 
     def run_quad(self, quad: int) -> None:
         """One quad of everything that is open, from new servers; what cannot go on is closed."""

@@ -172,7 +172,7 @@ def _row(line: Comparison, notes: dict[str, int]) -> Row:
     if line.interval is not None:
         change += f" {format_change_interval(line.interval)}"
     cells = (one_line(line.method), metric_name(line.metric), *_value_texts(line), change, f"{line.word}{marks}")
-    return Row(cells, STATES.get(line.verdict, "plain"))
+    return Row(cells, STATES.get(line.verdict, "plain"), one_line(line.method))
 
 
 def _refused_table(lines: Sequence[Comparison], compared: ComparedSides) -> Table:

@@ -1,4 +1,4 @@
-"""A comparison of a base with other runs as one self-contained HTML page: no script, no network, everything escaped.
+"""A comparison of a base with other runs as one self-contained HTML page: no network, everything escaped, complete without scripts.
 
 In: the sides as they were loaded, and what was compared. Out: the page as text, or written to a file. Per candidate: who the two
 are, what differed, the numbers, notes and doubts, and the verdict.
@@ -21,9 +21,10 @@ from modbench.report.comparison_opening import badge, has_one_machine, opening_s
 from modbench.report.comparison_plots import draw_changes, draw_times
 from modbench.report.comparison_rows import time_rows
 from modbench.report.escaping import one_line
-from modbench.report.html import render_page
+from modbench.report.html import inline_svg, render_page
 from modbench.report.own_numbers import own_numbers_table, own_times
 from modbench.report.plots import Plot
+from modbench.report.swatches import swatches
 from modbench.report.tables import Table
 
 ROLES = ("Base", "Candidate")
@@ -86,12 +87,14 @@ def render_comparison_page(
     content: dict[str, Any] = {
         "title": several if len(chapters) > 1 else chapters[0]["title"],
         "overview": overview_sentence(compared),
+        "swatches": swatches(one_line(line.method) for found in compared for line in found.comparisons),
         "chapters": chapters,
         "words": words,
         "counts": [[count_words(found).get(word, 0) for word in words] for found in compared],
         "command": one_line(shlex.join(["modbench", "report", *(side.label for side in (base, *candidates))]), 2000),
     }
-    return render_page("comparison.html.j2", content)
+    drawn = [plot for chapter in chapters for plot in (*chapter["plots"], *(chapter["own"] or {"plots": ()})["plots"])]
+    return render_page("comparison.html.j2", content, {plot["name"]: plot["spec"] for plot in drawn if plot["spec"]})
 
 
 def write_comparison_page(
@@ -161,13 +164,6 @@ def _own_numbers(chapter: _Chapter) -> dict[str, Any] | None:
 
 
 def _figures(plots: Sequence[Plot]) -> list[dict[str, Any]]:
-    from markupsafe import Markup
-
     return [
-        {
-            "name": plot.name,
-            "caption": plot.caption,
-            "svg": Markup(plot.svg.replace('role="img"', f'role="img" aria-labelledby="caption-{plot.name}"', 1)),
-        }
-        for plot in plots
+        {"name": plot.name, "caption": plot.caption, "svg": inline_svg(plot), "spec": plot.spec or {}} for plot in plots
     ]

@@ -75,7 +75,7 @@ def change_rows(compared: ComparedSides) -> tuple[list[ChangeRow], int]:
 def time_rows(compared: ComparedSides) -> list[TimeRow]:
     """Absolute times that both sides have and that may stand beside each other."""
     return [
-        TimeRow(metric_name(line.metric), _label(line), line.method, line.base, line.candidate)
+        TimeRow(metric_name(line.metric), _label(line), one_line(line.method), line.base, line.candidate)
         for metric in LATENCIES
         for line in compared.comparisons
         if line.metric == metric and line.ground in ("pairs", "advisory") and line.base and line.candidate
@@ -95,7 +95,7 @@ def _change_row(line: Comparison, compared: ComparedSides) -> ChangeRow:
     return ChangeRow(
         panel=f"{metric_name(line.metric)}{relative}",
         label=_label(line),
-        method=line.method,
+        method=one_line(line.method),
         change=(line.ratio or 1.0) - 1,
         interval=low_high,
         margin=(1 / (1 + delta) - 1, delta),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from modbench.report.answer import answers
+from modbench.report.answer import answers, opening_verdict
 from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import Document, environment_rows, footnote_text, machine_facts, setting_facts
 from modbench.report.escaping import escape_markdown, one_line
@@ -22,6 +22,8 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     summary = document.summary
     parts = [f"# {escape_markdown(document.title)}"]
     parts += [escape_markdown(sentence, max_length=1000) for sentence in answers(summary)]
+    verdict = opening_verdict(summary)
+    parts += [f"**{escape_markdown(verdict.text)}.**"] if verdict is not None else []
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
     for table in [*limit_tables(summary), *measurement_tables(summary)]:
         parts.append(_folded_section(table) if table.is_detail else section(table))

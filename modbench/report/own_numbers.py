@@ -61,7 +61,7 @@ def own_times(base: Summary, candidate: Summary) -> list[TimeRow]:
         for cell, method in sides[0]:
             times = [_time(side.get((cell, method)), metric) for side in sides]
             if times[0] and times[1]:
-                rows.append(TimeRow(name, row_label(method, cell), method, times[0], times[1]))
+                rows.append(TimeRow(name, row_label(method, cell), one_line(method), times[0], times[1]))
     return rows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from modbench.analysis.rows import CellSummary, MethodRow, failure_text
-from modbench.report.answer import answers, headline_cell
+from modbench.report.answer import answers, headline_cell, opening_verdict
 from modbench.report.breakdown import breakdown_legend, breakdown_tables
 from modbench.report.document import (
     Document,
@@ -63,7 +63,8 @@ def render_run_comment(document: Document) -> str:
     summary = document.summary
     overview, is_whole = _overview(document)
     plain = [RUN_MARKER, _heading(document), f"**{text(document.title, MAX_LENGTH)}**", *_answers(document)]
-    plain += [_facts(document)]
+    verdict = opening_verdict(summary)
+    plain += [f"**{text(verdict.text, MAX_ANSWER)}.**" if verdict else "", _facts(document)]
     plain += [_titled(found.title, _plain(found.compact(), MAX_TABLE_BYTES)) for found in limit_tables(summary)]
     plain += [_plain(overview, MAX_TABLE_BYTES, f"{overview.title}, below,"), *_problems(document)]
     tail = [_environment(document), _reproduction(document)]

@@ -28,11 +28,15 @@ PEAK_NAMES = {"peak_allocated_bytes": "allocated", "peak_tensor_bytes": "tensors
 
 @dataclass(frozen=True)
 class Column:
-    """A header (at most two lines of it on a console), its side, and whether it is only for wide renderers."""
+    """A header (at most two lines of it on a console), its side, and whether it is only for wide renderers.
+
+    A joined column stands nearer to the one on its left, where columns are aligned by spaces.
+    """
 
     header: str
     is_numeric: bool = True
     is_detail: bool = False
+    is_joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,7 @@ def _latency_fields(phase: str, metric: LatencyMetric, has_verdicts: bool) -> li
     ]
     if phase == "decode":
         fields.append((Column("ITL p50 / p99", is_detail=True), _itl_text))
-    fields.append((Column("min – max", is_detail=True), lambda row: _range_text(row.latencies.get(metric))))
+    fields.append((Column("min – max", is_detail=True), lambda row: range_text(row.latencies.get(metric))))
     return fields
 
 
@@ -273,7 +277,7 @@ def _end_to_end_fields() -> list[_Field]:
         _METHOD,
         (Column("Time"), lambda row: latency_text(row.latencies.get("end_to_end_s"))),
         (Column("Speed-up"), lambda row: speedup_text(row, "end_to_end_speedup")),
-        (Column("min – max", is_detail=True), lambda row: _range_text(row.latencies.get("end_to_end_s"))),
+        (Column("min – max", is_detail=True), lambda row: range_text(row.latencies.get("end_to_end_s"))),
         (Column("Energy", is_detail=True), lambda row: _joules(row, "energy_j")),
         (Column("Above idle", is_detail=True), lambda row: _joules(row, "energy_above_idle_j")),
         (Column("Mean power", is_detail=True), _power_text),
@@ -288,7 +292,7 @@ def _memory_fields() -> list[_Field]:
         (Column("KV reduction"), lambda row: _factor(row, "kv_cache_reduction")),
         (Column("KV allocated"), lambda row: _bytes(row, "kv_cache_allocated_bytes")),
         (Column("Weights", is_detail=True), lambda row: _bytes(row, "weights_bytes")),
-        (Column("Peak memory"), _peak_text),
+        (Column("Peak memory"), peak_text),
         (Column("Peak reduction"), lambda row: _factor(row, "peak_memory_reduction")),
         (Column("Peak RSS", is_detail=True), _rss_text),
         (Column("Reserved", is_detail=True), lambda row: _bytes(row, "peak_reserved_bytes")),
@@ -309,7 +313,8 @@ def _kv_cache_fields() -> list[_Field]:
     ]
 
 
-def _range_text(spread: Spread | None) -> str:
+def range_text(spread: Spread | None) -> str:
+    """The smallest and the largest launch: `570 ms – 581 ms`."""
     return NOTHING if spread is None else f"{format_seconds(spread.low)} – {format_seconds(spread.high)}"
 
 
@@ -328,7 +333,8 @@ def _itl_text(row: MethodRow) -> str:
     return " / ".join(parts)
 
 
-def _peak_text(row: MethodRow) -> str:
+def peak_text(row: MethodRow) -> str:
+    """The peak and its kind: `13.8 MiB tensors`."""
     name = row.peak_memory_metric
     return f"{format_bytes(row.values[name])} {PEAK_NAMES[name]}" if name else NOTHING
 

@@ -42,7 +42,7 @@ class Heard(QuietProgress):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def plan(self, num_launches: int, work: int) -> None:
+    def plan(self, num_launches: int, work: int, point: str = "") -> None:
         self.num_planned += num_launches
 
 

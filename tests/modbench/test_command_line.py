@@ -68,7 +68,7 @@ def test_a_run_ends_with_the_report_and_exit_code_0(finished):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().splitlines()[-1] == "report: out/report.html"
     assert "Does it run?" in done.stdout
-    assert "✓ threshold.kv_cache_reduction >= 1.5" in done.stdout
+    assert "✓ 2 of 2 expectations met" in done.stdout
     written = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*") if path.is_file()}
     assert {"records.jsonl", "run.json", "scenario.yaml", "report.md", "report.html", "worker.log"} <= written
     assert any(name.startswith("plots/") and name.endswith(".png") for name in written)
@@ -267,7 +267,9 @@ def test_a_traced_run_says_where_the_time_went_and_measures_the_same(finished, t
     ]
     files = sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out" / "traces").iterdir())
     assert files == sorted(trace["trace_file"] for trace in traces)
-    for text in (done.stdout, (folder / "out" / "report.md").read_text(), (folder / "out" / "report.html").read_text()):
+    assert "Own cost of threshold: " in done.stdout
+    details = modbench("report", "out", "--details", folder=folder).stdout
+    for text in (details, (folder / "out" / "report.md").read_text(), (folder / "out" / "report.html").read_text()):
         assert "Where a decode step went" in text
     assert (folder / "out" / "plots" / "breakdown_prefill.svg").exists()
     again = modbench(*arguments, "--resume", folder=folder)

@@ -68,7 +68,7 @@ def test_a_page_is_written_where_it_was_asked_for_and_the_folder_stays(capsys, f
 
 
 def test_the_console_takes_no_file_but_a_page(folder, tmp_path):
-    with pytest.raises(OptionError, match="expected a page, such as report.html, or a --format"):
+    with pytest.raises(OptionError, match=r"expected a page, such as report\.html, or a --format"):
         report_command(ReportOptions([folder], ReportFormat.CONSOLE, output=tmp_path / "x"))
     with pytest.raises(OptionError, match="--history"):
         report_command(ReportOptions([folder], ReportFormat.MARKDOWN, metrics=["ttft_s"]))

@@ -42,9 +42,9 @@ def document_of(traces, records=None):
     return Document(summarise(records or make_quads(1, METHODS)), "traced", breakdowns=break_down(traces))
 
 
-def printed(document, width=80):
+def printed(document, width=80, is_detailed=True):
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
-    render_console(document, console)
+    render_console(document, console, is_detailed)
     return console.file.getvalue()
 
 
@@ -92,6 +92,16 @@ def test_every_renderer_shows_a_breakdown_and_none_without_traces():
         assert "Where" not in render(untraced)
     assert max(len(line) for line in printed(document).splitlines()) <= 80
     assert "Scatter" in printed(document, width=160).split("Where prefill went")[1].split("Where a decode")[0]
+
+
+def test_one_screen_says_what_the_method_itself_costs():
+    text = " ".join(printed(document_of(traces_of()), is_detailed=False).split())
+    assert "Own cost of threshold: 15 % of prefill, 15 % of a decode step (traced)." in text
+    assert "Own cost" not in printed(document_of([]), is_detailed=False)
+    failed = document_of([*traces_of()[:1], make_trace("threshold", cell_id=CELL, error="killed after 600 s")])
+    shown = printed(failed, is_detailed=False)
+    assert "Own cost" not in shown
+    assert "! launches that could not be traced: 1" in shown
 
 
 def test_bars_name_their_parts_and_end_with_the_time():

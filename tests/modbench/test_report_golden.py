@@ -40,9 +40,9 @@ def small_document() -> Document:
     return Document(summary, "small", "Does it pay?", "modbench run small.yaml", outcomes)
 
 
-def console_text(document: Document, width: int) -> str:
+def console_text(document: Document, width: int, is_detailed: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
-    render_console(document, console)
+    render_console(document, console, is_detailed)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
@@ -88,6 +88,8 @@ RENDERERS = {
     "console_160.txt": lambda: console_text(golden_document(), 160),
     "run_comment.md": lambda: render_run_comment(golden_document()),
     "report.json": lambda: render_json(small_document()),
+    "console_details_80.txt": lambda: console_text(golden_document(), 80, is_detailed=True),
+    "console_details_160.txt": lambda: console_text(golden_document(), 160, is_detailed=True),
     "report_v2.md": lambda: render_markdown(golden_document(2)),
 }
 
@@ -97,8 +99,9 @@ def test_golden_records_give_exactly_the_golden_text(name):
     assert RENDERERS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
 
 
-def test_console_fits_eighty_columns():
-    assert max(len(line) for line in console_text(golden_document(), 80).splitlines()) <= 80
+@pytest.mark.parametrize("is_detailed", [False, True])
+def test_console_fits_eighty_columns(is_detailed):
+    assert max(len(line) for line in console_text(golden_document(), 80, is_detailed).splitlines()) <= 80
 
 
 def accept() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from modbench.analysis import ExpectationOutcome, Footnote, summarise
 from modbench.errors import OutputError
-from modbench.report.answer import answers, figures, figures_title
+from modbench.report.answer import answers, figures, figures_title, opening_verdict
 from modbench.report.console import render_console
 from modbench.report.document import Document, axes_label, cell_label, footnote_text
 from modbench.report.escaping import escape_markdown
@@ -61,16 +61,23 @@ def test_answer_sentence_has_the_numbers():
     summary = summarise(make_quads(1, contexts=(1024, 4096), noise=0.0))
     (sentence,) = answers(summary)
     assert sentence == (
-        "At context 4,096, threshold keeps 11 % of tokens at routed layers (calibrated random router), "
-        "needs 0.56× the KV cache of dense, "
-        "prefills 1.78× as fast (95 % of the ideal speed-up) and decodes 1.40× as fast (74 % of the ideal speed-up); "
-        "two pairs of launches: no verdict."
+        "At context 4,096, threshold (11 % of tokens kept at routed layers, calibrated random router) "
+        "needs 0.56× the KV cache of dense and is 1.78× as fast at prefill, 1.40× at decode; "
+        "94 % of the possible time saving was realised at prefill, 61 % at decode."
     )
+    assert opening_verdict(summary).text == "No verdict: two pairs of launches, 8 are needed"
 
 
-def test_answer_gives_the_verdict_from_enough_pairs_on():
-    (sentence,) = answers(summarise(make_quads(4)))
-    assert sentence.endswith("verdict after 8 pairs of launches: prefill faster, decode faster.")
+def test_the_verdict_stands_beside_the_answer_from_enough_pairs_on():
+    verdict = opening_verdict(summarise(make_quads(4)))
+    assert (verdict.text, verdict.state) == ("Faster at prefill and decode: 8 pairs of launches, margin 3.0 %", "met")
+    slower = changed_records(make_quads(4), "threshold", 1024, lambda record: with_samples(record, ttft_factor=3.0))
+    verdict = opening_verdict(summarise(slower))
+    assert verdict.text.startswith("Slower at prefill, faster at decode: 8 pairs")
+    assert verdict.state == "missed"
+    assert opening_verdict(summarise(make_quads(5))).text.startswith("Faster at prefill and decode: 8 pairs"), (
+        "10 count as 8"
+    )
 
 
 def test_answer_says_wrong_failed_and_nothing():
@@ -85,7 +92,9 @@ def test_answer_says_wrong_failed_and_nothing():
     assert answers(summarise([])) == ["Nothing was measured."]
     assert "nothing to compare" in answers(summarise([make_record()]))[0]
     alone = [failed(record) if record.method == "dense" else record for record in quads]
-    assert "keeps 11 %" in answers(summarise(alone))[0]
+    assert "11 % of tokens kept at routed layers" in answers(summarise(alone))[0]
+    assert answers(summarise(alone))[0].count("no baseline to compare with") == 1
+    assert opening_verdict(summarise(alone)) is None
 
 
 def changed_records(records, method, context, change):
@@ -100,10 +109,8 @@ def test_answer_tells_of_launches_that_failed_and_points_without_numbers():
     index = next(index for index, record in enumerate(records) if record.method == "threshold")
     records[index] = failed(records[index])
     (sentence,) = answers(summarise(records))
-    assert sentence.startswith("At context 4,096, threshold keeps"), "the longest context with a comparison"
-    assert sentence.endswith(
-        "four pairs of launches: no verdict; it gave no numbers at context 16,384; 1 of 4 launches at other points failed."
-    )
+    assert sentence.startswith("At context 4,096, threshold ("), "the longest context with a comparison"
+    assert sentence.endswith("at decode. It gave no numbers at context 16,384. 1 of 4 launches at other points failed.")
     last = max(index for index, record in enumerate(records) if record.point.workload["context"] == 4096)
     records[last] = failed(records[last], "timeout")
     records = changed_records(records, "dense", 16384, failed)
@@ -111,34 +118,74 @@ def test_answer_tells_of_launches_that_failed_and_points_without_numbers():
     assert found[1:] == ["dense gave no numbers at context 16,384.", "1 of 8 launches of dense failed."]
     half = make_quads(2)
     half[1], half[2] = failed(half[1]), failed(half[2])
-    assert answers(summarise(half))[0].endswith("two pairs of launches: no verdict; 2 of 4 launches failed.")
+    assert answers(summarise(half))[0].endswith("at decode. 2 of 4 launches failed.")
 
 
-def test_answer_says_why_there_is_no_verdict_whatever_the_pairs():
+def test_the_verdict_says_why_there_is_none_whatever_the_pairs():
     records = make_quads(4)
     short = records[1].samples.model_copy(update={"ttft_s": records[1].samples.ttft_s[:4]})
     records[1] = records[1].model_copy(update={"samples": short})
-    (sentence,) = answers(summarise(records))
-    assert sentence.endswith("8 pairs of launches: fewer than 5 samples per launch: no verdict.")
-    assert "verdict after 8 pairs" in answers(summarise(make_quads(5)))[0], "10 pairs are judged as 8"
+    assert opening_verdict(summarise(records)).text == "No verdict: fewer than 5 samples per launch"
 
 
-def test_a_speedup_above_its_ideal_has_no_share_in_the_opening():
-    def faster(record):
-        samples = record.samples.model_copy(update={"ttft_s": [value / 4 for value in record.samples.ttft_s]})
-        return record.model_copy(update={"samples": samples})
+def with_samples(record, ttft_factor=1.0):
+    samples = record.samples.model_copy(update={"ttft_s": [value * ttft_factor for value in record.samples.ttft_s]})
+    return record.model_copy(update={"samples": samples})
 
-    summary = summarise(changed_records(make_quads(1), "threshold", 1024, faster))
-    assert "as fast (above its ideal: see doubts)" in answers(summary)[0]
-    assert figures(summary)[0].remark == "above its ideal: see doubts"
+
+@pytest.mark.parametrize(
+    ("ttft_factor", "words"),
+    [
+        (0.25, "; 63 % of the possible time saving was realised at decode, prefill is above the ideal (see doubts)."),
+        (0.95, "; all of the possible time saving was realised at prefill, 63 % at decode."),
+        (2.0, "; none of the possible time saving was realised at prefill, 63 % at decode."),
+    ],
+    ids=["above its ideal", "at its ideal", "slower"],
+)
+def test_a_share_of_the_saving_is_claimed_only_where_there_was_one(ttft_factor, words):
+    records = changed_records(
+        make_quads(1), "threshold", 1024, lambda record: with_samples(record, ttft_factor=ttft_factor)
+    )
+    assert answers(summarise(records))[0].endswith(words)
+
+
+def test_a_speedup_above_its_ideal_has_no_share_in_the_figures():
+    records = changed_records(make_quads(1), "threshold", 1024, lambda record: with_samples(record, ttft_factor=0.25))
+    assert figures(summarise(records))[0].remark == "above its ideal: see doubts"
+
+
+def test_the_answer_names_what_makes_its_numbers_doubtful():
+    def busy(record):
+        flags = [
+            "contaminated: involuntary context switches",
+            "contaminated: wall time exceeds CPU time",
+            *record.flags,
+        ]
+        return record.model_copy(update={"flags": flags})
+
+    quads = make_quads(1, contexts=(1024, 4096))
+    for method in ("dense", "threshold"):
+        (sentence,) = answers(summarise(changed_records(quads, method, 4096, busy)))
+        assert sentence.endswith("at decode; doubtful: contaminated.")
+    (sentence,) = answers(summarise(changed_records(quads, "threshold", 1024, busy)))
+    assert "doubtful" not in sentence, "another point's"
 
 
 def test_figures_are_those_of_the_method_and_never_of_a_control():
     quads = make_quads(1, ("dense", "masked", "skip_layers", "threshold"))
     summary = summarise(quads)
-    assert figures_title(summary) == "threshold against dense, context 1,024; two pairs of launches: no verdict"
+    assert figures_title(summary) == (
+        "threshold against dense, context 1,024; no verdict: two pairs of launches, 8 are needed"
+    )
     assert figures(summary)[-1].remark == "at routed layers (calibrated random router)"
-    assert [sentence.split()[3] for sentence in answers(summary)] == ["threshold", "skip_layers", "masked"]
+    main, *others = answers(summary)
+    assert main.startswith("At context 1,024, threshold (")
+    assert others == [
+        "skip_layers: 0.50× the KV cache of dense, 1.89× as fast at prefill, 1.67× at decode.",
+        "masked: 1.00× the KV cache of dense, 0.95× as fast at prefill, 0.98× at decode.",
+    ]
+    lost = changed_records(quads, "threshold", 1024, failed)
+    assert opening_verdict(summarise(lost)).text == "skip_layers: no verdict: two pairs of launches, 8 are needed"
     assert figures(summarise(make_quads(1, ("dense", "masked")))) == []
     lost = changed_records(make_quads(1, ("dense", "masked", "threshold"), (1024, 4096)), "threshold", 4096, failed)
     assert figures_title(summarise(lost)).startswith("threshold against dense, context 1,024")
@@ -146,7 +193,7 @@ def test_figures_are_those_of_the_method_and_never_of_a_control():
         make_quads(1, ("dense", "skip_layers", "threshold"), (1024, 4096)), "threshold", 4096, failed
     )
     assert figures_title(summarise(quads)).startswith("threshold against dense, context 1,024")
-    assert "it gave no numbers at context 4,096" in answers(summarise(quads))[0]
+    assert answers(summarise(quads))[0].endswith("It gave no numbers at context 4,096.")
 
 
 def test_a_wrong_baseline_has_no_figures():
@@ -160,7 +207,7 @@ def test_a_wrong_baseline_has_no_figures():
 
 def test_the_legend_is_the_same_sentences_everywhere_with_the_margin_of_the_run():
     document = Document(summarise(make_quads(1), tolerance=0.05))
-    page, text, short = render_html(document), render_markdown(document), console_text(document, 400)
+    page, text, short = render_html(document), render_markdown(document), console_text(document, 400, is_detailed=True)
     assert all(sentence in html.unescape(page).replace("\u00a0", " ") for sentence in legend(document.summary))
     assert all(escape_markdown(sentence) in text for sentence in legend(document.summary))
     assert " ".join(short_legend(document.summary)) in short
@@ -210,7 +257,8 @@ def test_wrong_rows_are_marked_in_html_and_console():
     assert page.count('<tr class="wrong" data-method="masked"><th scope="row">masked (wrong)</th>') == 6, (
         "in each table of measurements"
     )
-    assert "masked (wrong)" in console_text(document, 80)
+    assert re.search("masked .* wrong$", console_text(document, 80), re.MULTILINE)
+    assert "masked (wrong)" in console_text(document, 80, is_detailed=True)
 
 
 def test_a_summary_without_records_renders_everywhere(tmp_path):

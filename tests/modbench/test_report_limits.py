@@ -134,6 +134,7 @@ def test_a_search_alone_has_no_measurement_tables(tmp_path):
         assert "Longest context that fits" in text
         assert all(number in text for number in ("1.70×", "1.67, 1.73", "1,734"))
         assert "Speed-up" not in text
+        assert "Speed up" not in text
         assert "Verdict" not in text
     assert max(len(line) for line in texts[2].splitlines()) <= 80
     written = {path.name for path in write_report(tmp_path, document)}

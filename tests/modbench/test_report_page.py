@@ -45,7 +45,7 @@ def test_the_opening_has_question_answer_verdict_figures_and_machine(page):
     document = golden_document()
     assert text_of(r"<h1>(.*?)</h1>", opening) == document.question
     assert text_of(r'<p class="answer">(.*?)</p>', opening) == answers(document.summary)[0]
-    assert text_of(r'<p class="verdict plain">(.*?)</p>', opening) == "One pair of launches: no verdict"
+    assert text_of(r'<p class="verdict plain">(.*?)</p>', opening) == "No verdict: one pair of launches, 8 are needed"
     assert re.findall(r"<strong>([^<]*)</strong>", opening) == ["1.77×", "1.39×", "1.80×", "11 %"]
     assert "<dd>Example CPU @ 2.0 GHz</dd>" in opening
 

@@ -179,7 +179,7 @@ def test_notes_go_to_stderr_and_the_console_takes_no_output(tmp_path):
     assert done.stderr == "context 1,024: threshold: left out: no launch succeeded\n"
     refused = export(folder, "--format", "console", "--output", "x.json")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("--output: got it with --format console; expected --history, or --format ")
+    assert refused.stderr.startswith("--output: got x.json with --format console; expected a page")
     nowhere = export(folder, "--output", str(tmp_path / "missing" / "x.json"))
     assert nowhere.returncode == 2
     assert "cannot be written" in nowhere.stderr
