@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 OLDEST := $(VENV)/oldest
 OLDEST_TRANSFORMERS = $(shell sed -n 's/^transformers==//p' constraints-oldest.txt)
 
-.PHONY: run test test-oldest lint format clean
+.PHONY: run test test-oldest browser lint format clean
 
 run: $(INSTALLED)
 	$(BIN)/modbench run scenarios/quickstart.yaml
@@ -22,6 +22,10 @@ test-oldest: $(OLDEST)/.installed
 		sys.exit(t.__version__ != "$(OLDEST_TRANSFORMERS)" and f"$@: got transformers {t.__version__} of {t.__file__}")'
 	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest tests/reference_impl \
 		tests/modbench/test_guard*.py tests/modbench/test_methods*.py tests/modbench/test_worker*.py
+
+# The browser that the tests of the pages need; without one they are skipped.
+browser:
+	.ci/install-browser
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ from modbench.cli_options import (
 from modbench.command_protocol import protocol_json_schema
 from modbench.environments import Mode
 from modbench.errors import ModbenchError, OptionError
+from modbench.plain_text import plain_lines
 from modbench.plan import build_plan
 from modbench.record import record_json_schema
 from modbench.scenario import LoadedScenario, json_schema, load_scenario
@@ -139,7 +140,7 @@ def validate(
             build_plan(loaded, run_id="", device_kind="cpu")  # finds cells that are the same work
         except ModbenchError as error:
             has_failed = True
-            errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            errors.print(plain_lines(error), markup=False, highlight=False, soft_wrap=True)
         else:
             console.print(f"{path}: {_size_text(loaded)}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2 if has_failed else 0)
@@ -390,5 +391,5 @@ def main() -> None:
     try:
         app()
     except ModbenchError as error:
-        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(plain_lines(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)

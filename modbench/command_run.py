@@ -113,15 +113,14 @@ def make_document(folder: Path) -> Document:
         outcomes,
         break_down(load_traces(folder)),
         load_keep_maps(folder),
-        scenario_text=_scenario_text(folder),
-        records=(folder / RECORDS_FILE).read_bytes(),
+        scenario_text=_own_bytes(folder / SCENARIO_FILE).decode(errors="replace"),
+        records=_own_bytes(folder / RECORDS_FILE),
     )
 
 
-def _scenario_text(folder: Path) -> str:
-    """The scenario as it was given; nothing where its file is not there."""
-    path = folder / SCENARIO_FILE
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _own_bytes(path: Path) -> bytes:
+    """What a page may carry along: nothing where there is no such file, or a link, which could lead to a private one."""
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
 
 
 def publish(

@@ -4,7 +4,6 @@ In: `Record`s from workers. Out: `records.jsonl`, one JSON line per launch. Read
 """
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modbench.errors import OutputError, RecordError
+from modbench.plain_text import one_line
 from modbench.plan import Pair, PointWork
+from modbench.record_bounds import find_unusable
 
 SCHEMA_VERSION = 2
 RECORDS_FILE = "records.jsonl"
@@ -208,7 +209,7 @@ def _decode(line: bytes, where: str) -> Any:
     constants: list[str] = []
     try:
         json.loads(line, parse_constant=constants.append)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = constants[0] if constants else "JSON that this reader does not take"
     raise RecordError(
@@ -220,7 +221,8 @@ def _validate(raw: Any, where: str) -> Record:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise RecordError(
-            f"{where}: got schema_version {version!r}; expected a record with an integer from 1 to {SCHEMA_VERSION}"
+            f"{where}: got schema_version {one_line(repr(version), 40)}; "
+            f"expected a record with an integer from 1 to {SCHEMA_VERSION}"
         )
     if version > SCHEMA_VERSION:
         raise RecordError(
@@ -230,18 +232,11 @@ def _validate(raw: Any, where: str) -> Record:
         record = Record.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{where}: {place}: {first['msg']}; not a record of schema version {version}") from error
-    if not _is_finite(record.environment):
-        raise RecordError(f"{where}: environment: got an infinite number; expected finite numbers, null for unknown")
+        place = one_line(".".join(str(part) for part in first["loc"]), 80)
+        raise RecordError(
+            f"{where}: {place}: {one_line(first['msg'])}; not a record of schema version {version}"
+        ) from error
+    unusable = find_unusable(record)
+    if unusable:
+        raise RecordError(f"{where}: {one_line(unusable)}; remove the line and measure again")
     return record
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_is_finite(item) for item in value.values())
-    if isinstance(value, list):
-        return all(_is_finite(item) for item in value)
-    return True

@@ -25,7 +25,12 @@ LOG_FILE = "worker.log"
 PARTIAL_SUFFIX = ".partial"
 DEFAULT_ROOT = Path("reports")
 BUDGET_DOUBT = "budget_doubt"  # of the run's file, where a time budget left something out
-REQUIRED_FACTS = ("run_id", "name", "question", "methods", "expect", "overrides", "command")
+REQUIRED_FACTS: dict[str, type] = {
+    **dict.fromkeys(("run_id", "name", "question", "command"), str),
+    "methods": dict,
+    **dict.fromkeys(("expect", "overrides"), list),
+}
+FACT_TEXTS: dict[type, str] = {str: "a text", dict: "texts by name", list: "a list of texts"}
 
 
 @dataclass(frozen=True)
@@ -165,11 +170,16 @@ def read_run_file(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None
     missing = [key for key in REQUIRED_FACTS if not isinstance(facts, dict) or key not in facts]
     if missing:
         raise OutputError(f"{path}: it has no {missing[0]}; start a new run with another --output")
+    for key, kind in REQUIRED_FACTS.items():
+        found = facts[key]
+        members = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        if not isinstance(found, kind) or not all(isinstance(member, str) for member in members):
+            raise OutputError(f"{path}: {key}: expected {FACT_TEXTS[kind]}; start a new run with another --output")
     return facts
 
 
@@ -177,7 +187,7 @@ def noted_start(folder: Path) -> str | None:
     """When the run of a folder began, as ISO 8601 in UTC, for records that don't say; None without its run file."""
     try:
         return _utc(json.loads((folder / RUN_FILE).read_text())["started"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -203,7 +213,8 @@ def _write(folder: RunFolder, facts: dict[str, Any]) -> None:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
-    with partial.open("w") as file:
+    partial.unlink(missing_ok=True)  # a killed run's, or a link that leads elsewhere
+    with partial.open("x") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

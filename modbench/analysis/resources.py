@@ -67,7 +67,7 @@ def memory_ratios(values: Values, baseline: Values | None) -> Values:
     reduction = peak_reduction = None
     occupancy = ratio(values["kv_cache_allocated_bytes"], values["kv_cache_bytes"])
     if baseline is not None:
-        reduction = ratio(baseline["kv_cache_bytes"], values["kv_cache_bytes"])
+        reduction = ratio(baseline["kv_cache_bytes"], values["kv_cache_bytes"]) or None  # of no bytes nothing is saved
         shared = (name for name in PEAK_METRICS if values[name] is not None and baseline[name] is not None)
         name = next(shared, None)
         peak_reduction = ratio(baseline[name], values[name]) if name else None

@@ -35,7 +35,8 @@ def breakdown_legend(document: Document) -> list[str]:
         return []
     phases, failures = document.breakdowns.phases, document.breakdowns.failures
     failed = [
-        f"Not traced: {_where(document, failure.cell_id, failure.method)}: {failure.error}" for failure in failures
+        f"Not traced: {_where(document, failure.cell_id, failure.method)}: {one_line(failure.error)}"
+        for failure in failures
     ]
     if not phases:
         return failed

@@ -14,6 +14,7 @@ from modbench.analysis import summarise
 from modbench.analysis.compare import SideRecords
 from modbench.analysis.comparison import ComparedSides, Ground
 from modbench.errors import OutputError
+from modbench.output_files import write_files
 from modbench.report.answer import answers
 from modbench.report.comparison import LEGEND, REFUSED, TITLES, comparison_view, count_words
 from modbench.report.comparison_facts import difference_groups, short_labels, side_facts
@@ -111,8 +112,7 @@ def write_comparison_page(
     """
     page = render_comparison_page(base, candidates, compared, noted_starts)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        write_files(path.parent, {path.name: page.encode()})
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}; name another file with --output") from error
 

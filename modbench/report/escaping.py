@@ -1,22 +1,16 @@
 """Text from outside (names, errors, environments) made safe to print: one line, no control characters, no markup."""
 
 import re
-import unicodedata
 from typing import Any
 
-MAX_LENGTH = 300
+from modbench.plain_text import MAX_LENGTH, one_line
+
+__all__ = ["escape_markdown", "one_line"]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
 _LIST_MARK = re.compile(
     r"^(\d*)([-=.])(?=[-= ]|$)"
 )  # or a rule, or a heading's underline; `+` and `)` are escaped anyway
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-
-
-def one_line(value: Any, max_length: int = MAX_LENGTH) -> str:
-    """The value as text on one line: white space collapsed, control and direction characters dropped, cut with `…`."""
-    text = " ".join(str(value).split())
-    text = "".join(char for char in text if not unicodedata.category(char).startswith(("C", "Zl", "Zp")))
-    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
 def escape_markdown(value: Any, max_length: int = MAX_LENGTH) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from modbench.analysis.history import History, HistoryPoint, HistoryRun, Setup
 from modbench.errors import OutputError
+from modbench.output_files import write_files
 from modbench.report.console import print_table
 from modbench.report.document import cell_label
 from modbench.report.escaping import one_line
@@ -158,21 +159,18 @@ def write_history(path: Path, history: History) -> list[Path]:
         OutputError: they cannot be written.
     """
     plots = draw_history(history)
+    stem = path.with_suffix("").name
     files = {
-        path: render_history_html(history, plots).encode(),
-        path.with_suffix(".csv"): render_history_csv(history).encode(),
+        path.name: render_history_html(history, plots).encode(),
+        f"{stem}.csv": render_history_csv(history).encode(),
     }
     for plot in plots:
-        stem = path.with_suffix("").name
-        files[path.with_name(f"{stem}-{plot.name}.svg")] = plot.standalone_svg.encode()
-        files[path.with_name(f"{stem}-{plot.name}.png")] = plot.png
+        files[f"{stem}-{plot.name}.svg"] = plot.standalone_svg.encode()
+        files[f"{stem}-{plot.name}.png"] = plot.png
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, content in files.items():
-            file.write_bytes(content)
+        return write_files(path.parent, files)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another file with -o") from error
-    return list(files)
 
 
 def _row(history: History, metric: str, point: HistoryPoint) -> Row:

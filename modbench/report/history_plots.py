@@ -71,7 +71,7 @@ def _draw(history: History, metric: str, panels: Mapping[str, Sequence[Series]],
         _mark_changes(axes, history, runs)
         axes.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])
         axes.yaxis.set_major_formatter(lambda value, _: value_text(metric, value))
-        axes.set_title(label, loc="left", fontsize="small")
+        axes.set_title(one_line(label, 2 * MAX_LABEL), loc="left", fontsize="small")
     ticks = sorted({round(step * (len(runs) - 1) / (MAX_TICKS - 1)) for step in range(MAX_TICKS)})
     axes = column[-1]
     axes.set_xticks(ticks, [_tick_text(history, runs[tick]) for tick in ticks], fontsize="x-small")

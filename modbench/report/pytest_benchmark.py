@@ -39,9 +39,16 @@ def pytest_benchmark_file(
         "machine_info": _machine_info(environment),
         "commit_info": _commit_info(environment),
         "benchmarks": benchmarks,
-        "datetime": datetime.fromisoformat(started).isoformat() if started else None,
+        "datetime": _datetime(started),
         "version": FORMAT_VERSION,
     }
+
+
+def _datetime(started: Any) -> str | None:
+    try:
+        return datetime.fromisoformat(started).isoformat()
+    except (TypeError, ValueError):
+        return None
 
 
 def benchmark_entries(records: Sequence[Record], document: Document) -> BenchmarkEntries:
@@ -160,7 +167,8 @@ def launch_stats(values: Sequence[float]) -> dict[str, Any]:
 
 def _machine_info(environment: Mapping[str, Any]) -> dict[str, Any]:
     """Of the machine that measured; None where the records do not say."""
-    machine = environment.get("machine", {})
+    found = environment.get("machine")
+    machine = found if isinstance(found, Mapping) else {}
     system, _, architecture = str(machine.get("system", "")).partition(" ")
     return {
         "node": None,

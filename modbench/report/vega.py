@@ -12,6 +12,7 @@ from typing import Any
 from modbench.report.drawing import MAX_LABEL, Scale
 from modbench.report.escaping import one_line
 from modbench.report.style import TEXT_COLOUR, MethodStyle
+from modbench.report.tables import NOTHING
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 280
@@ -103,11 +104,13 @@ def chart(title: str, data: Data, layers: Sequence[Spec], panels: Sequence[str] 
 def packed(rows: Iterable[Mapping[str, Any]], series: Sequence[str]) -> Data:
     """Rows as the data of a spec: those that agree in the fields of `series` become one, their other fields lists.
 
-    Every row has the same fields; those that are None in all of them are left out. A transform makes them rows again: without the
-    repetition a spec is half as long.
+    Every row has the same fields; those that are None in all of them are left out, and a text that one row has not is a dash. A
+    transform makes them rows again: without the repetition a spec is half as long.
     """
     found = list(rows)
     names = [name for name in found[0] if any(row[name] is not None for row in found)] if found else []
+    texts = {name for name in names if any(isinstance(row[name], str) for row in found)}
+    found = [{**row, **{name: NOTHING for name in texts if row[name] is None}} for row in found]
     columns = [name for name in names if name not in series]
     groups: dict[tuple[Any, ...], Spec] = {}
     for row in found:

@@ -4,10 +4,10 @@ Or one text into a file, or onto stdout.
 """
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from modbench.errors import OutputError
+from modbench.output_files import write_files
 from modbench.report.breakdown import draw_breakdowns
 from modbench.report.document import Document
 from modbench.report.html import render_html
@@ -26,14 +26,9 @@ def write_page(path: Path, document: Document) -> None:
         OutputError: the file cannot be written.
     """
     page = render_html(document, draw_plots(document.summary) + draw_breakdowns(document))
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
+        write_files(path.parent, {path.name: page.encode()})
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another file with -o") from error
 
 
@@ -41,28 +36,25 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     """Write the report files, replacing those of an earlier report; returns their paths.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or its `plots` is a link.
     """
     plots = draw_plots(document.summary) + draw_breakdowns(document)
     links = [(f"{PLOTS_FOLDER}/{plot.name}.svg", plot.caption) for plot in plots]
-    files: dict[Path, bytes] = {
-        folder / "report.md": render_markdown(document, links).encode(),
-        folder / "report.html": render_html(document, plots).encode(),
-        folder / "report.json": render_json(document).encode(),
-        folder / "summary.csv": render_csv(document.summary).encode(),
+    files = {
+        "report.md": render_markdown(document, links).encode(),
+        "report.html": render_html(document, plots).encode(),
+        "report.json": render_json(document).encode(),
+        "summary.csv": render_csv(document.summary).encode(),
     }
     for plot in plots:
-        files[folder / PLOTS_FOLDER / f"{plot.name}.svg"] = plot.standalone_svg.encode()
-        files[folder / PLOTS_FOLDER / f"{plot.name}.png"] = plot.png
+        files[f"{PLOTS_FOLDER}/{plot.name}.svg"] = plot.standalone_svg.encode()
+        files[f"{PLOTS_FOLDER}/{plot.name}.png"] = plot.png
     try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        return write_files(folder, files)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot write the report: {error.strerror}; name a folder that can be written"
         ) from error
-    return list(files)
 
 
 def put_text(text: str, output: Path | None) -> None:
