@@ -96,6 +96,7 @@ def _spec(
         "$schema": SCHEMA,
         "width": "container",
         "height": {"step": ROW_PIXELS},
+        "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
         "params": [{"name": "hidden", "value": []}],
         "data": {"values": values},

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modbench.analysis.compare import compare_all
 from modbench.command_run import make_document
 from modbench.record import Record
+from modbench.report.comparison_page import write_comparison_page
 from modbench.report.history import write_history
 from modbench.report.write import write_report
+from modbench.side_files import load_side
 from tests.modbench.record_factory import failed, make_quads
+from tests.modbench.side_factory import make_side
 from tests.modbench.test_report_history import golden_history
 
 METHODS = ("dense", "threshold", "masked", "skip_layers")
@@ -59,4 +63,23 @@ def history_page(folder: Path) -> Path:
     return folder / "history.html"
 
 
-PAGES = {"report": report_page, "history": history_page}  # what holds for every page is tested for each of these
+def comparison_page(folder: Path) -> Path:
+    sides = [load_side(str(write_run(folder / name, records).parent)) for name, records in comparison_runs().items()]
+    page = folder / "comparison.html"
+    write_comparison_page(page, sides[0], sides[1:], compare_all(sides[0], sides[1:]))
+    return page
+
+
+def comparison_runs() -> dict[str, list[Record]]:
+    """A base and a candidate whose threshold is slower."""
+    return {
+        "base": make_side(contexts=(1024, 4096)),
+        "candidate": make_side("new", contexts=(1024, 4096), slower={"threshold": 1.1}),
+    }
+
+
+PAGES = {
+    "report": report_page,
+    "history": history_page,
+    "comparison": comparison_page,
+}  # what holds for every page is tested for each of these

@@ -92,7 +92,7 @@ def test_every_method_has_a_shape_and_a_dash():
 def test_lines_stand_out_from_the_page(page):
     for style in method_styles([*KNOWN, "a", "b", "c"]).values():
         if style.colour != TEXT_COLOUR:
-            assert contrast(style.colour, page) >= (3.0 if page == "#101418" else 2.2), style
+            assert contrast(style.colour, page) >= 3.0, style
 
 
 def contrast(first, second):
