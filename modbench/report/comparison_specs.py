@@ -95,8 +95,7 @@ def _spec(
     return {
         "$schema": SCHEMA,
         "width": "container",
-        "height": {"step": ROW_PIXELS},
-        "autosize": {"type": "fit-x", "contains": "padding"},
+        "height": ROW_PIXELS * len(values),
         "background": None,
         "params": [{"name": "hidden", "value": []}],
         "data": {"values": values},
