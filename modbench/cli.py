@@ -1,5 +1,6 @@
 """The command line: parse, call one function, print. Imports nothing heavy, so `--help` and `validate` start at once."""
 
+import errno
 import json
 import shlex
 import sys
@@ -393,3 +394,8 @@ def main() -> None:
     except ModbenchError as error:
         Console(stderr=True).print(plain_lines(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        Console(stderr=True).print(f"cannot write: {error.strerror}; free some disk space", highlight=False)
+        sys.exit(ModbenchError.exit_code)

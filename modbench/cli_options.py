@@ -39,6 +39,7 @@ class ReportFormat(StrEnum):
     """What `report` prints."""
 
     CONSOLE = "console"
+    HTML = "html"
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"

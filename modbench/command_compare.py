@@ -43,7 +43,7 @@ def compare_command(
         tolerance: what counts as the same speed, as a share.
         metrics: what is compared; None for everything.
         format: how it is printed.
-        output: a file to write instead of printing; a page is always written.
+        output: a file to write instead of printing; a page is always written, also to any *.html.
         inconclusive: what an inconclusive comparison counts as.
         margins: δ per latency metric where it is not the tolerance, as shares.
 
@@ -53,7 +53,7 @@ def compare_command(
     """
     sides = [load_side(name) for name in (base, *candidates)]
     compared = compare_all(sides[0], sides[1:], tolerance, margins, metrics)
-    if format is ComparisonFormat.HTML:
+    if format is ComparisonFormat.HTML or (output is not None and output.suffix == ".html"):
         _write_page(sides, compared, output)
     else:
         publish(compared, format, output)

@@ -17,7 +17,7 @@ from modbench.report.document import Document
 from modbench.report.report_json import render_json
 from modbench.report.run_comment import render_run_comment
 from modbench.report.table_csv import render_csv
-from modbench.report.write import put_text, write_report
+from modbench.report.write import PAGE_FILE, put_text, write_report
 
 TEXTS: dict[ReportFormat, Callable[[Document], str]] = {
     ReportFormat.MARKDOWN: render_run_comment,
@@ -57,7 +57,10 @@ def report_command(options: ReportOptions) -> None:
         scoreboard_command(options.runs, options.scenarios, options.device, format)
         return
     if not options.runs:
-        raise OptionError("report: got no RUN; expected a run's folder, or --scoreboard")
+        expected = (
+            "run folders, record files or globs of them" if options.has_history else "a run's folder, or --scoreboard"
+        )
+        raise OptionError(f"report: got no RUN; expected {expected}")
     if options.has_history:
         if format not in (ReportFormat.CONSOLE, ReportFormat.JSON):
             raise OptionError(f"--format: got {format.value} with --history; expected console or json")
@@ -83,6 +86,9 @@ def _report_run(options: ReportOptions) -> None:
             f"--output: got {output} with --format console; expected a page, such as report.html, or a --format"
         )
     document = make_document(folder)
+    if format is ReportFormat.HTML:
+        publish(folder, document, None, page=output or folder / PAGE_FILE)
+        return
     if format is ReportFormat.CONSOLE:
         publish(folder, document, Console(), options.is_detailed, output)
         return
@@ -94,7 +100,8 @@ def _report_run(options: ReportOptions) -> None:
 def _refuse_beside_scoreboard(options: ReportOptions) -> None:
     """A scoreboard's options are nothing without it, and others would silently do nothing beside it."""
     if not options.is_scoreboard:
-        raise OptionError("--scenarios, --device: got one of them without --scoreboard; add it")
+        name = "--scenarios" if options.scenarios else "--device"
+        raise OptionError(f"{name}: got it without --scoreboard; expected both, or neither")
     given = {"history": options.has_history, "metric": options.metrics, "output": options.output}
     for name, value in given.items():
         if value:

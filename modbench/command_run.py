@@ -11,13 +11,13 @@ from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, Footnote, break_down, evaluate_expectations, summarise
 from modbench.budget_runner import BudgetRunner
-from modbench.errors import OptionError
+from modbench.errors import OptionError, RecordError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.keep_map_record import load_keep_maps
 from modbench.record import RECORDS_FILE, load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
-from modbench.report.write import write_page, write_report
+from modbench.report.write import PAGE_FILE, write_page, write_report
 from modbench.run_folder import BUDGET_DOUBT, SCENARIO_FILE, RunFolder, open_run_folder, read_run_file
 from modbench.runner import Runner, exit_code, refuse_entries, run_scenario
 from modbench.scenario import LoadedScenario, parse_expectation
@@ -100,6 +100,10 @@ def make_document(folder: Path) -> Document:
     """
     run = read_run_file(folder)
     file = load_records(folder)
+    if file.num_skipped_lines and not file.records:
+        raise RecordError(
+            f"{file.path}: none of its {file.num_skipped_lines} lines is a record; restore it, or measure again"
+        )
     summary = summarise(file.records, file.num_skipped_lines)
     if BUDGET_DOUBT in run:
         summary = replace(summary, footnotes=(Footnote(str(run[BUDGET_DOUBT])), *summary.footnotes))
@@ -126,11 +130,11 @@ def _own_bytes(path: Path) -> bytes:
 def publish(
     folder: Path, document: Document, console: Console | None, is_detailed: bool = False, page: Path | None = None
 ) -> None:
-    """Print (unless quiet) and write the report, or its page alone to `page`; the last line is where it is."""
-    if console is not None:
-        render_console(document, console, is_detailed)
+    """Write the report, or its page alone to `page`, and then print it (unless quiet); the last line is where it is."""
     if page is None:
         write_report(folder, document)
     else:
         write_page(page, document)
-    Console().print(f"report: {page or folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+    if console is not None:
+        render_console(document, console, is_detailed)
+    Console().print(f"report: {page or folder / PAGE_FILE}", markup=False, highlight=False, soft_wrap=True)

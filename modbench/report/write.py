@@ -17,6 +17,7 @@ from modbench.report.report_json import render_json
 from modbench.report.table_csv import render_csv
 
 PLOTS_FOLDER = "plots"
+PAGE_FILE = "report.html"
 
 
 def write_page(path: Path, document: Document) -> None:
@@ -42,7 +43,7 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     links = [(f"{PLOTS_FOLDER}/{plot.name}.svg", plot.caption) for plot in plots]
     files = {
         "report.md": render_markdown(document, links).encode(),
-        "report.html": render_html(document, plots).encode(),
+        PAGE_FILE: render_html(document, plots).encode(),
         "report.json": render_json(document).encode(),
         "summary.csv": render_csv(document.summary).encode(),
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modbench.plan import build_plan
-from modbench.record import RECORDS_FILE, Record
+from modbench.record import RECORDS_FILE, KeepRatios, Record
 from modbench.run_folder import RUN_FILE
 from modbench.scenario import LoadedScenario, load_scenario
 from tests.modbench.record_factory import make_record
@@ -51,7 +51,9 @@ def records_of(
                 point=spec.point,
                 pair=spec.pair,
             )
-            records.append(record)
+            layers = spec.point.geometry.num_hidden_layers
+            kept = {phase: ratios[:layers] for phase, ratios in record.keep_ratio}
+            records.append(record.model_copy(update={"keep_ratio": KeepRatios(**kept)}))
     return records
 
 

@@ -52,8 +52,7 @@ def test_json_goes_to_standard_output_alone(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("report", "a", "a"), "add --history"),
-        (("report", "a", "--metric", "ttft_s"), "add --history"),
+        (("report", "a", "--metric", "ttft_s"), "--metric: got it without --history"),
         (("report", "--history", "nowhere/*"), "RUN: got nowhere/*: nothing is there"),
         (("report", "--history", "a", "--metric", "speed"), "unknown metric"),
         (("report", "--history", "a", "-o", "h.txt"), "-o: got h.txt; expected the name of a page"),

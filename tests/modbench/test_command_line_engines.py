@@ -45,8 +45,7 @@ def test_two_programs_are_compared_with_each_other(finished):
     records = records_of(folder / "out")
     assert [record["method"] for record in records] == ["dense", "mine", "mine", "dense"] * 2
     assert {(record["kind"], record["status"]) for record in records} == {("command", "ok")}
-    assert "✓ mine.prefill_speedup >= 1.9" in done.stdout
-    assert "✓ mine.kv_cache_reduction >= 1.9" in done.stdout
+    assert "✓ 4 of 4 expectations met" in done.stdout
     assert "declared: no identity is checked: it is timed by a program of its own" in " ".join(done.stdout.split())
     assert not [path.name for path in (folder / "out").iterdir() if path.name.startswith(".")]
 

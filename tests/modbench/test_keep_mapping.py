@@ -29,7 +29,7 @@ class MappingExecutor(ScriptedExecutor):
             return JobResult(error="killed") if is_broken else JobResult(keep_map=new_keep_map_record(job.spec))
         result = super().run(job, timeout_s)
         if result.record is not None and result.record.status == "ok":
-            result.record.keep_ratio = KeepRatios(prefill=KEEP[job.spec.method])
+            result.record.keep_ratio = KeepRatios(prefill=[*KEEP[job.spec.method], 1.0, 1.0])
             result.record.flags = [RANDOM_ROUTER] if job.spec.method == "threshold" else []
         return result
 
