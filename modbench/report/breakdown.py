@@ -11,7 +11,7 @@ from typing import Any
 from modbench.analysis.breakdown import PhaseBreakdown
 from modbench.report.breakdown_spec import PARTS, REST, TracedRow, breakdown_spec, part_name, scales_of
 from modbench.report.document import Document, cell_label
-from modbench.report.drawing import MAX_LABEL
+from modbench.report.drawing import MAX_LABEL, set_title
 from modbench.report.escaping import one_line
 from modbench.report.plots import Plot, draw_plot
 from modbench.report.style import RANGE_STYLES, TEXT_COLOUR
@@ -133,7 +133,7 @@ def _draw_bars(title: str, rows: Sequence[TracedRow], figure: Any) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: format_percent(value))
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("traced time beside the baseline's")
-    axes.set_title(title, loc="left", fontweight="bold", fontsize="medium")
+    set_title(figure, title)
     _legend(figure, _parts(rows))
 
 

@@ -13,7 +13,7 @@ from modbench.report.document import cell_label
 from modbench.report.drawing import MAX_LABEL, linear_scale
 from modbench.report.escaping import one_line
 from modbench.report.style import RANGE_STYLES
-from modbench.report.vega import Spec, chart, number, packed
+from modbench.report.vega import CONFIG, Spec, chart, number, packed
 from modbench.trace_record import DEVICE_IDLE, OTHER, ROUTING_RANGES
 from modbench.units import format_percent, format_seconds
 
@@ -42,14 +42,16 @@ def breakdown_spec(title: str, rows: Sequence[TracedRow]) -> Spec:
     found = list(_data(rows))
     data = packed(found, ("method", "row"))
     drawn = [part for part in PARTS if part_name(part) in {row["part"] for row in found}]
-    scale = linear_scale(max(row["high"] for row in found))
+    scale = linear_scale(max(row["high"] for row in found), num_ticks=2)
+    x = number("low", "traced time beside the baseline's", scale, [format_percent(tick) for tick in scale.ticks])
+    x["axis"]["titleAnchor"] = "end"  # it has more room below the labels of the rows than to the right
     colours = {
         "domain": [part_name(part) for part in drawn],
         "range": [RANGE_STYLES[part].colour for part in drawn],
     }
     bars = {
         "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}},
-        "x": number("low", "traced time beside the baseline's", scale, [format_percent(tick) for tick in scale.ticks]),
+        "x": x,
         "x2": {"field": "high"},
         "color": {"field": "part", "type": "nominal", "scale": colours, "legend": {"title": None, "columns": 2}},
         "tooltip": data.tooltip(
@@ -57,7 +59,9 @@ def breakdown_spec(title: str, rows: Sequence[TracedRow]) -> Spec:
         ),
     }
     mark = {"type": "bar", "stroke": "#4D4D4D", "strokeWidth": 0.3, "height": {"band": 0.8}}
-    return chart(title, data, [{"mark": mark, "encoding": bars}], height=26 * len(rows))
+    spec = chart(title, data, [{"mark": mark, "encoding": bars}], height=26 * len(rows))
+    legend = {**CONFIG["legend"], "layout": {"top": {"anchor": "end"}}}  # above the rows' labels there is room for it
+    return {**spec, "config": {**CONFIG, "legend": legend}}
 
 
 def _data(rows: Sequence[TracedRow]) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,7 @@ GROUNDS: dict[Ground, str] = {
     "ratio_to_dense": "A method's time divided by the time of dense in the same run, so that what slowed both cancels out.",
     "exact": "These are counted and do not vary, so that any difference is real.",
     "advisory": "Two runs at two times differ by more than their code, so absolute times alone get no verdict: the load, the "
-    "clocks and the machine would be judged as well. `modbench check --against` measures two revisions side by side.",
+    "clocks and the machine would be judged as well. modbench check --against measures two revisions side by side.",
 }
 EXPLANATIONS = {TITLES[ground]: text for ground, text in GROUNDS.items()}
 NO_SHARED_NUMBERS = (

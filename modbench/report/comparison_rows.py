@@ -4,17 +4,21 @@ Only as many are drawn as can be read; of changes those with the gravest verdict
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modbench.analysis.comparison import EXIT_CODES, GRAVEST_FIRST, ComparedSides, Comparison
 from modbench.analysis.verdict import Verdict
 from modbench.report.comparison import REFUSED, metric_name
 from modbench.report.document import axes_label
+from modbench.report.drawing import Scale, linear_scale, log_scale, spread_over, tick_text, widened
 from modbench.report.escaping import one_line
 from modbench.report.style import TEXT_COLOUR
+from modbench.units import format_change, format_seconds
 
 MAX_ROWS = 36
 MAX_LABEL = 36  # characters
+MAX_STEPS, MAX_TIME_TICKS = 2, 3  # along x, that fit beside the labels of the rows on a phone
 LATENCIES = ("ttft_s", "tpot_s")
 
 
@@ -80,6 +84,31 @@ def time_rows(compared: ComparedSides) -> list[TimeRow]:
         for line in compared.comparisons
         if line.metric == metric and line.ground in ("pairs", "advisory") and line.base and line.candidate
     ]
+
+
+def change_scale(rows: Sequence[ChangeRow]) -> Scale:
+    """Around all changes, intervals and margins, with round ticks on both sides of 0."""
+    ends = [end for row in rows for end in (0.0, row.change, *row.margin, *(row.interval or ()))]
+    low, high = min(ends), max(ends)
+    steps = linear_scale(max(high, -low), num_ticks=MAX_STEPS).ticks
+    ticks = sorted({*steps, *(-step for step in steps)})
+    return widened(Scale(low, high, tuple(tick for tick in ticks if low <= tick <= high)), is_log=False)
+
+
+def time_scale(rows: Sequence[TimeRow]) -> Scale:
+    """A logarithmic axis around the times of both sides."""
+    scale = log_scale([time for row in rows for time in (row.base_s, row.candidate_s)])
+    return widened(Scale(scale.low, scale.high, tuple(spread_over(scale.ticks, MAX_TIME_TICKS))), is_log=True)
+
+
+def change_text(change: float) -> str:
+    """A round change on an axis."""
+    return tick_text(format_change(1 + change))
+
+
+def time_text(time_s: float) -> str:
+    """A round time on an axis."""
+    return tick_text(format_seconds(time_s))
 
 
 def _gravity(line: Comparison) -> tuple[int, float]:

@@ -1,40 +1,33 @@
-"""The plots of a comparison in Vega-Lite, for pages that run scripts. In: rows as they are drawn. Out: specs with their data."""
+"""The plots of a comparison in Vega-Lite, for pages that run scripts. In: the rows of one metric. Out: specs with their data."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from modbench.report.comparison_rows import ChangeRow, TimeRow
+from modbench.report.comparison_rows import ChangeRow, TimeRow, change_scale, change_text, time_scale, time_text
 from modbench.report.style import TEXT_COLOUR, method_styles
+from modbench.report.vega import MUTED, Data, Spec, chart, method_colour, number
 from modbench.units import format_change, format_change_interval, format_seconds
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-GREY = "#808A94"
-CONFIG = {
-    "axis": {
-        **dict.fromkeys(("labelColor", "titleColor"), "currentColor"),
-        **dict.fromkeys(("domainColor", "tickColor"), GREY),
-        "gridColor": "#808A9473",
-    },
-    "view": {"stroke": None},
-}
-ROW_PIXELS = 22
+ROW_PIXELS = 24
+MAX_LABEL_PIXELS = 190
 
 
-def forest_spec(rows: Sequence[ChangeRow]) -> dict[str, Any]:
+def forest_spec(title: str, rows: Sequence[ChangeRow]) -> Spec:
     """Changes with their intervals over the margin, a row each; shapes and colours are the verdicts'."""
     styles = list(dict.fromkeys(row.style for row in rows))
     words = [style.word for style in styles]
-    verdict = {"field": "verdict", "type": "nominal", "legend": None}
+    verdict: Spec = {"field": "verdict", "type": "nominal", "legend": {"title": None}}
     colour = {**verdict, "scale": {"domain": words, "range": [_page_colour(style.colour) for style in styles]}}
     shape = {**verdict, "scale": {"domain": words, "range": [style.shape for style in styles]}}
-    x = {"type": "quantitative", "axis": {"title": "change, candidate / base", "format": "+.1%"}}
-    point = {"type": "point", "filled": True, "size": 90}
+    scale = change_scale(rows)
+    x = number("change", "change, candidate / base", scale, [change_text(tick) for tick in scale.ticks])
+    point = {"type": "point", "filled": True, "size": 90, "opacity": 1}
     layers = [
-        _layer({"type": "bar", "color": GREY, "opacity": 0.22}, x={**x, "field": "margin_low"}, x2="margin_high"),
-        {"mark": {"type": "rule", "color": "currentColor"}, "encoding": {"x": {**x, "datum": 0}}},
+        _layer({"type": "bar", "color": MUTED, "opacity": 0.22}, x={**x, "field": "margin_low"}, x2="margin_high"),
+        {"mark": {"type": "rule", "color": "currentColor"}, "encoding": {"x": {**_without_field(x), "datum": 0}}},
         _layer({"type": "rule", "strokeWidth": 2}, x={**x, "field": "low"}, x2="high", color=colour),
-        _layer(point, x={**x, "field": "change"}, color=colour, shape=shape),
+        _layer(point, x=x, color=colour, shape=shape),
     ]
     values = [
         {
@@ -45,23 +38,25 @@ def forest_spec(rows: Sequence[ChangeRow]) -> dict[str, Any]:
             "margin_low": row.margin[0],
             "margin_high": row.margin[1],
             "verdict": row.style.word,
-            "text": _change_text(row),
+            "text": _told(row),
         }
         for row in rows
     ]
-    return _spec(values, layers, [("text", "change"), ("verdict", "verdict")])
+    return _spec(title, values, layers, [("text", "change"), ("verdict", "verdict")])
 
 
-def times_spec(rows: Sequence[TimeRow]) -> dict[str, Any]:
+def times_spec(title: str, rows: Sequence[TimeRow]) -> Spec:
     """Times of both sides, a row each: open the base, filled the candidate; colours are the methods'."""
-    styles = method_styles(row.method for row in rows)
-    domain = {"domain": list(styles), "range": [_page_colour(style.colour) for style in styles.values()]}
-    colour = {"field": "method", "type": "nominal", "legend": None, "scale": domain}
-    x = {"type": "quantitative", "scale": {"type": "log"}, "axis": {"title": "seconds"}}
+    colour = method_colour(method_styles(row.method for row in rows))
+    scale = time_scale(rows)
+    x = number("base_s", "time", scale, [time_text(tick) for tick in scale.ticks], is_log=True)
+    open_point = {"type": "point", "filled": False, "size": 110, "opacity": 1, "strokeWidth": 1.5}
     layers = [
-        _layer({"type": "rule"}, x={**x, "field": "base_s"}, x2="candidate_s", color=colour),
-        _layer({"type": "point", "filled": False, "size": 90}, x={**x, "field": "base_s"}, color=colour),
-        _layer({"type": "point", "filled": True, "size": 40}, x={**x, "field": "candidate_s"}, color=colour),
+        _layer({"type": "rule"}, x=x, x2="candidate_s", color=colour),
+        _layer(open_point, x=x, color=colour),
+        _layer(
+            {"type": "point", "filled": True, "size": 40, "opacity": 1}, x={**x, "field": "candidate_s"}, color=colour
+        ),
     ]
     values = [
         {
@@ -73,40 +68,32 @@ def times_spec(rows: Sequence[TimeRow]) -> dict[str, Any]:
         }
         for row in rows
     ]
-    return _spec(values, layers, [("base", "base"), ("candidate", "candidate")])
+    return _spec(title, values, layers, [("base", "base"), ("candidate", "candidate")])
 
 
-def _layer(mark: dict[str, Any], x2: str = "", **encoding: Any) -> dict[str, Any]:
+def _layer(mark: Spec, x2: str = "", **encoding: Any) -> Spec:
     return {"mark": mark, "encoding": {**encoding, **({"x2": {"field": x2}} if x2 else {})}}
 
 
-def _spec(
-    values: list[dict[str, Any]], layers: list[dict[str, Any]], shown: Iterable[tuple[str, str]]
-) -> dict[str, Any]:
+def _without_field(channel: Spec) -> Spec:
+    return {key: value for key, value in channel.items() if key != "field"}
+
+
+def _spec(title: str, values: list[Spec], layers: list[Spec], shown: Iterable[tuple[str, str]]) -> Spec:
     _tell_apart(values)
-    tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in (("row", "row"), *shown)]
+    tooltip = [{"field": field, "type": "nominal", "title": name} for field, name in (("row", "row"), *shown)]
     y = {
         "field": "row",
         "type": "nominal",
         "sort": None,
         "scale": {"padding": 0},
-        "axis": {"title": None, "labelLimit": 280, "ticks": False, "domain": False},
+        "axis": {"title": None, "labelLimit": MAX_LABEL_PIXELS, "ticks": False, "domain": False},
     }
-    return {
-        "$schema": SCHEMA,
-        "width": "container",
-        "height": ROW_PIXELS * len(values),
-        "background": None,
-        "params": [{"name": "hidden", "value": []}],
-        "data": {"values": values},
-        "transform": [{"filter": "indexof(hidden, datum.method) < 0"}],
-        "encoding": {"y": y, "tooltip": tooltip},
-        "layer": layers,
-        "config": CONFIG,
-    }
+    spec = chart(title, Data(values, [], ()), layers, height=ROW_PIXELS * len(values))
+    return {**spec, "encoding": {"y": y, "tooltip": tooltip}}
 
 
-def _tell_apart(values: list[dict[str, Any]]) -> None:
+def _tell_apart(values: list[Spec]) -> None:
     """Number rows that have one name, since Vega draws these in one place."""
     seen: Counter[str] = Counter()
     for value in values:
@@ -115,11 +102,11 @@ def _tell_apart(values: list[dict[str, Any]]) -> None:
             value["row"] += f" ({seen[value['row']]})"
 
 
-def _names(row: ChangeRow | TimeRow) -> dict[str, Any]:
-    return {"method": row.method, "row": f"{row.panel}: {row.label}"}
+def _names(row: ChangeRow | TimeRow) -> Spec:
+    return {"method": row.method, "row": row.label}
 
 
-def _change_text(row: ChangeRow) -> str:
+def _told(row: ChangeRow) -> str:
     text = format_change(1 + row.change)
     if row.interval is None:
         return text

@@ -18,6 +18,7 @@ from modbench.units import GIB, KIB, MIB, TIB
 
 PREFERRED_AXIS = "workload.context"
 MAX_LABEL, MAX_LABEL_LINES, MAX_LEVEL_LABELS = 20, 4, 5  # characters; lines; labels side by side
+LONG_LABEL = 15  # characters, from which on a legend has two columns
 MAX_PANELS = 6  # combinations of the axes that are not along x
 MAX_ROWS = 240  # of a plot: methods at cells
 MAX_BARS = 40  # where there is no numeric axis, a bar stands for each method at each cell
@@ -218,8 +219,21 @@ def tick_text(text: str) -> str:
 
 
 def plain_ticks(values: Sequence[float], num_ticks: int = MAX_PLAIN_TICKS) -> dict[float, str]:
-    """Measured values along a numeric axis, as ticks with their texts; not more than fit side by side."""
-    shown = spread_over(values, num_ticks)
+    """Ascending measured values along a numeric axis, as ticks with their texts; not more than fit side by side.
+
+    The axis is logarithmic where all values are positive: there the ticks are about as far from each other as their logarithms.
+    """
+    shown = list(values)
+    if len(values) > num_ticks and values[0] > 0:
+        step = math.log(values[-1] / values[0]) / (num_ticks - 1)
+        shown = [values[0]]
+        for index in range(1, num_ticks):
+            place = math.log(values[0]) + index * step
+            value = min(values, key=lambda value: abs(math.log(value) - place))
+            if math.log(value / shown[-1]) > 0.7 * step:
+                shown.append(value)
+    elif len(values) > num_ticks:
+        shown = spread_over(values, num_ticks)
     return {value: axis_value(int(value) if float(value).is_integer() else value) for value in shown}
 
 
@@ -265,13 +279,9 @@ def paint_boxes(axes: Any, boxes: Sequence[Box], **look: Any) -> None:
     axes.add_patch(PathPatch(Path(vertices, codes * len(boxes)), **look))
 
 
-def set_title(figure: Any, axes: Sequence[Any], title: str) -> None:
-    """The title above one axes, or above all panels."""
-    look = {"fontweight": "bold", "fontsize": "medium"}
-    if len(axes) == 1:
-        axes[0].set_title(title, loc="left", **look)
-    else:
-        figure.suptitle(title, x=0.02, ha="left", **look)
+def set_title(figure: Any, title: str) -> None:
+    """The title above everything, from the left end of the figure on."""
+    figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize="medium")
 
 
 def method_legend(
@@ -297,6 +307,6 @@ def method_legend(
     for name, opacity in (shades or {}).items():
         handles.append(Patch(color=TEXT_COLOUR, alpha=opacity * SHADE_OPACITY, linewidth=0))
         labels.append(name)
-    columns = 2 if len(labels) in (2, 4) else 3
+    columns = 2 if len(labels) in (2, 4) or max(map(len, labels)) > LONG_LABEL else 3
     look = {"frameon": False, "fontsize": "small", "handlelength": 2.6 if mark == "line" else 1.2}
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, **look)

@@ -9,7 +9,7 @@ from typing import Any
 
 from modbench.analysis.history import History, Series, lines
 from modbench.report.document import cell_label
-from modbench.report.drawing import MAX_LABEL
+from modbench.report.drawing import MAX_LABEL, set_title
 from modbench.report.escaping import one_line
 from modbench.report.plots import Plot, draw_plot
 from modbench.report.style import MUTED_COLOUR, TEXT_COLOUR, MethodStyle, method_styles
@@ -69,15 +69,24 @@ def _draw(history: History, metric: str, panels: Mapping[str, Sequence[Series]],
         for series in members:
             _draw_series(axes, history, series, places, styles[series.method])
         _mark_changes(axes, history, runs)
-        axes.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])
-        axes.yaxis.set_major_formatter(lambda value, _: value_text(metric, value))
+        _set_value_ticks(axes, metric)
         axes.set_title(one_line(label, 2 * MAX_LABEL), loc="left", fontsize="small")
     ticks = sorted({round(step * (len(runs) - 1) / (MAX_TICKS - 1)) for step in range(MAX_TICKS)})
     axes = column[-1]
-    axes.set_xticks(ticks, [_tick_text(history, runs[tick]) for tick in ticks], fontsize="x-small")
+    axes.set_xticks(ticks, [_tick_text(history, runs[tick]) for tick in ticks], fontsize="small")
     axes.set_xlim(-0.5, len(runs) - 0.5)
-    figure.suptitle(metric.replace("_", " "), x=0.02, ha="left", fontweight="bold", fontsize="medium")
+    set_title(figure, metric.replace("_", " "))
     _legend(figure, styles)
+
+
+def _set_value_ticks(axes: Any, metric: str) -> None:
+    """As many round values as have different texts."""
+    axes.yaxis.set_major_formatter(lambda value, _: value_text(metric, value))
+    for num_bins in range(5, 0, -1):
+        axes.locator_params(axis="y", nbins=num_bins, steps=[1, 2, 5, 10])
+        texts = [value_text(metric, tick) for tick in axes.get_yticks()]
+        if len(set(texts)) == len(texts):
+            break
 
 
 def _draw_series(axes: Any, history: History, series: Series, places: Mapping[int, int], style: MethodStyle) -> None:
@@ -109,7 +118,7 @@ def _mark_changes(axes: Any, history: History, runs: Sequence[int]) -> None:
     for place in [0, *changes] if changes else []:
         name = setup_name(history.setup_of[runs[place]])
         top = axes.get_xaxis_transform()
-        axes.text(place - 0.45, 0.99, name, transform=top, fontsize="x-small", color=TEXT_COLOUR, va="top")
+        axes.text(place - 0.45, 0.99, name, transform=top, fontsize="small", color=TEXT_COLOUR, va="top")
 
 
 def _tick_text(history: History, run: int) -> str:

@@ -60,7 +60,7 @@ def render_html(document: Document, plots: Sequence[Plot] = ()) -> str:
 
 def _opening(document: Document) -> dict[str, Any]:
     summary = document.summary
-    sentences = answers(summary)
+    sentences, settings = answers(summary), setting_facts(summary)
     return {
         "title": document.title,
         "name": one_line(document.name),
@@ -69,8 +69,8 @@ def _opening(document: Document) -> dict[str, Any]:
         "verdict": opening_verdict(summary),
         "figures": figures(summary),
         "figures_title": figures_title(summary),
-        "settings": setting_facts(summary),
-        "machine": machine_facts(summary),
+        "settings": settings,
+        "machine": [fact for fact in machine_facts(summary) if fact not in settings],
         "num_unmet": sum(outcome.is_met is False for outcome in document.outcomes),
         "num_failures": sum(failure.count for failure in summary.failures),
     }
@@ -86,7 +86,7 @@ def _results(document: Document, plots: Sequence[Plot]) -> dict[str, Any]:
         "symbol_ids": {swatch.method: swatch.symbol_id for swatch in drawn},
         "plots": [_plot_content(plot) for plot in plots],
         "points": points_table(summary),
-        "tables": [_fold(table) for table in (*measured, *breakdown_tables(document))],
+        "tables": [_fold(table) for table in (*measured, *breakdown_tables(document)) if table.rows],
         "legend": [*limit_legend(summary), *legend(summary), *breakdown_legend(document)],
         "keep_maps": keep_map_section(document),
         "failures": failure_table(summary),
@@ -158,6 +158,17 @@ def _tied(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%|[a-zµ]{1,2}\b|[KMG]iB)", "\u00a0", text)
 
 
+def _unbroken(text: str) -> Any:
+    """The text, escaped, with short words that begin with a number on one line: `8-layer`. Its characters stay as they are."""
+    from markupsafe import Markup
+
+    parts = re.split(r"(\d{1,4}-\w{1,12})", text)  # every other part is such a word
+    words = [
+        Markup('<span class="word">{}</span>').format(part) if index % 2 else part for index, part in enumerate(parts)
+    ]
+    return Markup("").join(words)
+
+
 def template_environment() -> Any:
     """The templates of this package; whatever goes into them is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -169,5 +180,5 @@ def template_environment() -> Any:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["tied"] = _tied
+    environment.filters.update(tied=_tied, unbroken=_unbroken)
     return environment

@@ -11,7 +11,17 @@ from typing import Any
 
 from modbench.analysis.rows import MethodRow, Summary
 from modbench.report.document import cell_label
-from modbench.report.drawing import MAX_LABEL, Box, Drawable, Drawing, drawable, paint_boxes, spread_over, tick_text
+from modbench.report.drawing import (
+    MAX_LABEL,
+    Box,
+    Drawable,
+    Drawing,
+    drawable,
+    paint_boxes,
+    set_title,
+    spread_over,
+    tick_text,
+)
 from modbench.report.escaping import one_line
 from modbench.report.style import HEAT_COLOURS, MUTED_COLOUR
 from modbench.report.vega import MUTED, Spec, chart, packed
@@ -107,7 +117,7 @@ def _paint(found: HeatMap, figure: Any) -> None:
     bar.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
     bar.set_xlabel("keep ratio", fontsize="small")
     bar.spines[:].set_visible(False)
-    figure.suptitle(TITLE, x=0.02, ha="left", fontweight="bold", fontsize="medium")
+    set_title(figure, TITLE)
 
 
 def _paint_phase(axes: Any, found: HeatMap, phase: str, colours: Sequence[str]) -> None:
@@ -121,7 +131,9 @@ def _paint_phase(axes: Any, found: HeatMap, phase: str, colours: Sequence[str]) 
     for level, boxes in sorted(squares.items()):
         paint_boxes(axes, boxes, facecolor=colours[level], edgecolor=MUTED_COLOUR, linewidth=0.4)
     axes.set(xlim=(-0.5, found.num_layers - 0.5), ylim=(len(found.rows) - 0.5, -0.5))
-    axes.set_yticks(range(len(found.rows)), [one_line(label, 2 * MAX_LABEL) for label in found.labels], fontsize=6)
+    axes.set_yticks(
+        range(len(found.rows)), [one_line(label, 2 * MAX_LABEL) for label in found.labels], fontsize="x-small"
+    )
     axes.locator_params(axis="x", integer=True)
     axes.tick_params(axis="x", labelsize="small")
     axes.grid(visible=False)
@@ -142,7 +154,8 @@ def _spec(found: HeatMap) -> Spec:
     x = {"type": "quantitative", "scale": {"domain": ends, "nice": False, "zero": False}, "title": "layer"}
     x["axis"] = {"format": "d", "tickMinStep": 1, "grid": False}
     ticks = [0, found.top / 2, found.top]
-    legend = {"title": "keep ratio", "format": ".0%", "values": ticks, "gradientLength": 130}
+    legend = {"title": "keep ratio", "values": ticks, "gradientLength": 130}
+    legend["labelExpr"] = "format(100 * datum.value, '.2~f') + ' %'"
     scale = {"domain": [0, found.top], "range": list(HEAT_COLOURS), "clamp": True}
     text = "format(100 * datum.keep, 100 * datum.keep >= 9.95 || datum.keep == 0 ? '.0f' : '.1f') + ' %'"
     dense: Spec = {

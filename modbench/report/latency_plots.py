@@ -79,7 +79,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
     Quantity(
         "kv_cache",
-        "How much KV cache do the kept tokens need?",
+        "How much KV cache is needed?",
         "KV cache that the kept tokens occupy; lower is better.",
         lambda row: row.values["kv_cache_bytes"],
         "KV cache",
@@ -135,7 +135,7 @@ def _paint(summary: Summary, quantity: Quantity, selection: Selection, figure: A
         _paint_lines(grid, quantity, selection, styles)
     for axes in grid[::2]:
         axes.set_ylabel(quantity.y_title)
-    set_title(figure, grid, quantity.title)
+    set_title(figure, quantity.title)
     method_legend(figure, styles, selection.methods, "patch" if selection.axis is None else "line")
 
 
@@ -251,7 +251,8 @@ def _spec(summary: Summary, quantity: Quantity, selection: Selection) -> Spec:
     layers.append(
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**marks, "strokeDash": method_dash(styles)}}
     )
-    point = {"type": "point", "filled": True, "size": 90, "opacity": 1}
+    size = 90 if len(selection.rows) <= ROOMY_ROWS else 25
+    point = {"type": "point", "filled": True, "size": size, "opacity": 1}
     layers.append({"mark": point, "encoding": {**marks, "shape": method_shape(styles), "tooltip": told}})
     return chart(quantity.title, data, layers, selection.labels)
 

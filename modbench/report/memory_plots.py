@@ -132,7 +132,7 @@ def _paint(summary: Summary, selection: Selection, figure: Any) -> None:
         axes.set_xlabel(axis_title(selection.axis or ""), fontsize="small")
     for axes in grid[::2]:
         axes.set_ylabel("peak memory")
-    set_title(figure, grid, TITLE)
+    set_title(figure, TITLE)
     drawn = {name for _, row in selection.rows for name in memory_parts(row)}
     shades = {name: opacity for name, opacity in PART_OPACITIES.items() if name in drawn}
     method_legend(figure, styles, selection.methods, "patch", shades)
@@ -196,7 +196,10 @@ def _spec(summary: Summary, selection: Selection) -> Spec:
         "sort": labels,
         "title": axis_title(selection.axis) if selection.axis else None,
     }
-    x["axis"] = {"labelAngle": 0 if len(labels) <= MAX_LEVEL_LABELS else -60, "labelLimit": 130}
+    is_level = selection.axis is not None or len(labels) <= MAX_LEVEL_LABELS
+    x["axis"] = {"labelAngle": 0 if is_level else -60, "labelLimit": 130, "grid": False}
+    if selection.axis is not None:
+        x["axis"]["values"] = spread_over(labels, MAX_LEVEL_LABELS)
     shades = {"type": "ordinal", "domain": list(PARTS), "range": [PART_OPACITIES[name] for name in PARTS]}
     number_y = number("low", "peak memory", scale, [_bytes_text(tick) for tick in scale.ticks])
     bars = {

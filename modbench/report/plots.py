@@ -84,7 +84,7 @@ def _rc(name: str) -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "font.family": "sans-serif",
-        "font.size": 10,
+        "font.size": 11.5,  # a page on a phone shows a figure about as wide as it is: a point is a pixel
         "grid.color": MUTED_COLOUR,
         "grid.linewidth": 0.6,
         "lines.linewidth": 1.8,

@@ -133,7 +133,7 @@ def _paint(summary: Summary, trades: Sequence[Trade], title: str, words: str, fi
         axes.set_xlabel(words, fontsize="small")
     for axes in grid[::2]:
         axes.set_ylabel(QUALITY)
-    set_title(figure, grid, title)
+    set_title(figure, title)
     drawn = [row.method for trade in trades for _, row in trade.panel.rows]
     method_legend(figure, styles, drawn, "marker")
 

@@ -21,6 +21,7 @@ from modbench.report.drawing import (
     log_scale,
     method_legend,
     select,
+    set_title,
     spread_over,
     styles_of,
     tick_text,
@@ -122,11 +123,11 @@ def _paint_ideal(summary: Summary, points: Sequence[SpeedPoint], figure: Any) ->
     _paint_points(axes, summary, points, [point.ideal for point in points])
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
     axes.set_xlabel("ideal speed-up against dense")
-    axes.set_ylabel("measured speed-up against dense")
+    axes.set_ylabel("measured speed-up")
     for set_ticks in (axes.set_xticks, axes.set_yticks):
         set_ticks(scale.ticks, [_factor(tick) for tick in scale.ticks])
     axes.minorticks_off()
-    axes.set_title(IDEAL_TITLE, loc="left", fontweight="bold", fontsize="medium")
+    set_title(figure, IDEAL_TITLE)
     method_legend(figure, styles_of(summary), [point.row.method for point in points], "marker")
 
 
@@ -164,7 +165,7 @@ def _paint_keep(summary: Summary, points: Sequence[SpeedPoint], curves: Sequence
     axes.minorticks_off()
     axes.set_xlabel("keep ratio of the routed layers, measured")
     axes.set_ylabel("speed-up against dense")
-    axes.set_title(KEEP_TITLE, loc="left", fontweight="bold", fontsize="medium")
+    set_title(figure, KEEP_TITLE)
     method_legend(figure, styles_of(summary), [point.row.method for point in points], "marker")
 
 
@@ -185,7 +186,7 @@ def _ideal_spec(summary: Summary, points: Sequence[SpeedPoint]) -> Spec:
     scale = _ideal_scale(points)
     data = _data(points, lambda point: point.ideal)
     x = number("x", "ideal speed-up against dense", scale, [_factor(tick) for tick in scale.ticks], is_log=True)
-    y = number("y", "measured speed-up against dense", scale, [_factor(tick) for tick in scale.ticks], is_log=True)
+    y = number("y", "measured speed-up", scale, [_factor(tick) for tick in scale.ticks], is_log=True)
     ends = [{"x": scale.low, "y": scale.low}, {"x": scale.high, "y": scale.high}]
     line = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1, "color": "currentColor"}
     diagonal: Spec = {"data": {"values": ends}, "mark": line, "encoding": {"x": x, "y": y}}

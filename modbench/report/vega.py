@@ -93,6 +93,7 @@ def chart(title: str, data: Data, layers: Sequence[Spec], panels: Sequence[str] 
         "width": "container",
         "height": height,
         "background": None,
+        "padding": {"left": 0, "top": 5, "right": 5, "bottom": 5},  # the title begins where the caption does
         "params": params,
         "data": {"values": data.values},
         "transform": transform,
@@ -168,4 +169,5 @@ def number_axis(title: str, ticks: Sequence[float], texts: Sequence[str]) -> Spe
         "values": list(ticks),
         "labelExpr": f"[{listed}][indexof([{numbers}], datum.value)]",
         "labelOverlap": "greedy",
+        "labelSeparation": 6,
     }

@@ -99,7 +99,7 @@ def test_markdown_goes_to_standard_output_alone(tmp_path):
         (["--scoreboard", "--history"], "--history: got it with --scoreboard"),
         (["--scoreboard", "--metric", "ttft_s"], "--metric: got it with --scoreboard"),
         (["--scoreboard", "-o", "x.md"], "--output: got it with --scoreboard"),
-        (["--device", "h200", "run"], "--scenarios, --device: got one of them without --scoreboard"),
+        (["--device", "h200", "run"], "--device: got it without --scoreboard"),
         ([], "report: got no RUN"),
         (["--history"], "report: got no RUN"),
     ],

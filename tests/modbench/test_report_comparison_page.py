@@ -15,7 +15,7 @@ from modbench.report.comparison_facts import MAX_CELL, difference_groups, short_
 from modbench.report.comparison_opening import NOTHING_JUDGED, badge, opening_sentences
 from modbench.report.comparison_page import GROUNDS, NO_SHARED_NUMBERS, OTHER_MACHINES, render_comparison_page
 from modbench.report.comparison_plots import draw_changes, draw_times
-from modbench.report.comparison_rows import MAX_ROWS, change_rows, time_rows
+from modbench.report.comparison_rows import MAX_ROWS, change_rows, change_scale, change_text, time_rows
 from modbench.report.own_numbers import MAX_GROUPS, own_numbers_table
 from tests.modbench.comparison_factory import HOSTILE, inconclusive, line, sides, slower
 from tests.modbench.record_factory import failed, make_quads
@@ -262,7 +262,7 @@ def test_a_change_is_drawn_with_its_interval_margin_and_verdict():
         0,
     )
     (plot,) = draw_changes(sides(slower()), "changes")
-    for text in ("TPOT", "threshold, context 4,096", "+6.1 %", "slower", "margin"):
+    for text in ("Change of TPOT", "threshold, context 4,096", "+6.1 %", "slower", "margin"):
         assert f">{text}<" in plot.svg
     assert draw_changes(sides(slower()), "changes")[0].svg == plot.svg, "the same comparison gives the same drawing"
     assert draw_changes(sides(), "changes") == []
@@ -281,6 +281,30 @@ def test_specs_can_hide_methods_and_are_drawn_by_vega():
         assert all("method" in value for value in spec["data"]["values"])
         svg = vl_convert.vegalite_to_svg({**spec, "width": 400})
         assert "threshold, context 4,096" in svg
+
+
+def test_each_metric_has_a_plot_of_its_own_with_times_in_our_units():
+    compared = sides(slower(), slower(metric="ttft_s"))
+    changes, times = draw_changes(compared, "changes"), draw_times(time_rows(compared), "times")
+    assert [plot.name for plot in (*changes, *times)] == ["changes-1", "changes-2", "times-1", "times-2"]
+    for plot in times:
+        axis = dict(plot.spec or {})["layer"][0]["encoding"]["x"]["axis"]
+        assert len(axis["values"]) <= 3
+        assert " ms'" in axis["labelExpr"] or " s'" in axis["labelExpr"]
+
+
+def test_ticks_of_changes_are_round_and_on_both_sides_of_zero():
+    rows, _ = change_rows(sides(slower(), line()))
+    scale = change_scale(rows)
+    assert 0.0 in scale.ticks
+    assert all(scale.low <= tick <= scale.high for tick in scale.ticks)
+    assert [change_text(tick) for tick in (-0.025, 0.0, 0.1)] == ["-2.5 %", "0 %", "+10 %"]
+
+
+def test_a_verdict_is_one_badge_and_runs_without_shared_points_have_no_method_boxes():
+    page = render_comparison_page(SideRecords("a", make_side()), [SideRecords("b", make_side())], [sides()])
+    assert 'class="verdict' not in page
+    assert '<fieldset id="methods"' not in page
 
 
 def test_rows_of_one_name_stay_apart_in_a_spec():

@@ -1,7 +1,20 @@
+import math
+from itertools import pairwise
+
 import pytest
 
 from modbench.analysis import summarise
-from modbench.report.drawing import MAX_PANELS, MAX_TICKS, linear_scale, log_scale, select, spread_over, tick_text
+from modbench.report.drawing import (
+    MAX_PANELS,
+    MAX_PLAIN_TICKS,
+    MAX_TICKS,
+    linear_scale,
+    log_scale,
+    plain_ticks,
+    select,
+    spread_over,
+    tick_text,
+)
 from modbench.report.plots import draw_plots
 from modbench.units import format_bytes, format_seconds
 from tests.modbench.record_factory import make_quads
@@ -76,3 +89,14 @@ def test_numbers_that_cannot_be_are_not_drawn(value):
     names = [plot.name for plot in draw_plots(summarise(records))]
     assert not {"kv_cache", "memory"} & set(names)
     assert "ttft" in names
+
+
+def test_ticks_of_many_values_are_no_closer_on_one_end_of_a_log_axis():
+    ticks = list(plain_ticks(range(512, 64001, 512)))
+    ratios = [math.log(right / left) for left, right in pairwise(ticks)]
+    assert (ticks[0], ticks[-1]) == (512, 64000)
+    assert min(ratios) > 0.7 * math.log(64000 / 512) / (MAX_PLAIN_TICKS - 1)
+
+
+def test_few_values_all_have_a_tick():
+    assert list(plain_ticks([1000, 1010, 64000])) == [1000, 1010, 64000]

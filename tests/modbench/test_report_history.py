@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -182,6 +183,12 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
 )
 def test_values_carry_their_unit(metric, value, text):
     assert value_text(metric, value) == text
+
+
+def test_ticks_of_a_plot_have_different_texts():
+    texts = re.findall(r">(\d\.\d+×)<", draw_history(golden_history())[0].svg)
+    panel = texts[: len(texts) // 2]
+    assert len(panel) == len(set(panel)) >= 2
 
 
 def test_setups_are_letters_then_numbers():

@@ -12,7 +12,7 @@ from modbench.report.answer import answers, figures, figures_title, opening_verd
 from modbench.report.console import render_console
 from modbench.report.document import Document, axes_label, cell_label, footnote_text
 from modbench.report.escaping import escape_markdown
-from modbench.report.html import render_html
+from modbench.report.html import render_html, template_environment
 from modbench.report.legend import legend, short_legend
 from modbench.report.markdown import render_markdown
 from modbench.report.tables import expectation_table, keep_ratio_table
@@ -306,3 +306,27 @@ def test_no_color_is_respected(monkeypatch):
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
     render_console(golden_document(), console)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", console.file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("text", "markup"),
+    [
+        ("an 8-layer model", 'an <span class="word">8-layer</span> model'),
+        ("threshold-p", "threshold-p"),
+        ("1-<b>&1-a", '1-&lt;b&gt;&amp;<span class="word">1-a</span>'),
+        (f"1-{'x' * 20}", f'<span class="word">1-{"x" * 12}</span>{"x" * 8}'),
+    ],
+)
+def test_a_word_that_begins_with_a_number_is_not_broken_and_any_text_is_escaped(text, markup):
+    assert template_environment().from_string("{{ text | unbroken }}").render(text=text) == markup
+
+
+def test_a_fact_of_the_setting_is_not_told_again_of_the_machine():
+    records = [record.model_copy(update={"environment": {"device": "cpu"}}) for record in make_quads(1)]
+    assert render_html(Document(summarise(records))).count("<dt>device</dt><dd>cpu</dd>") == 1
+
+
+def test_a_page_without_measurements_has_no_empty_tables():
+    page = render_html(Document(summarise([])))
+    assert "<table" not in page
+    assert "of the first of 0 records" not in page

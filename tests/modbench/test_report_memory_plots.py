@@ -92,3 +92,10 @@ def test_a_near_limit_is_a_line_and_a_far_one_is_told():
     assert {"datum": 2**30} in [layer["encoding"].get("y") for layer in near["layer"]]
     assert far["layer"][-1]["data"]["values"] == [{"text": "limit of a launch: 1.00 TiB, far above"}]
     assert len(far["layer"]) == 2
+
+
+def test_of_many_places_only_some_have_a_label():
+    (drawing,) = memory_drawings(summary_with(contexts=tuple(range(512, 12800, 512)), weights_bytes=1.0))
+    x = drawing.spec["layer"][0]["encoding"]["x"]
+    assert len(x["sort"]) == 24
+    assert x["axis"]["values"] == ["512", "3,584", "6,656", "9,216", "12,288"]
