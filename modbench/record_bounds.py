@@ -3,16 +3,15 @@
 In: a record of the schema's shape. Out: the first value that no launch can have, in words, or None.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modbench.record import Record
 
-MAX_NUMBER, MIN_NUMBER = (
-    1e24,
-    1e-24,
-)  # beyond any count of bytes or operations; quotients and squares of two stay finite
+MAX_NUMBER, MIN_NUMBER = 1e24, 1e-24  # beyond any count of bytes; quotients and squares of two stay finite
+UNREAD = {"point.settings": "options", "environment": "program"}  # a factory's or program's own: never computed with
 SHORTEST_S, LONGEST_S = 1e-12, 1e9
 MAX_SIZE = 10**12  # tokens, rows, launches, layers
 MAX_DEPTH = 32
@@ -52,23 +51,25 @@ def _problems(record: "Record") -> Iterator[str]:
     free = {"metrics": record.metrics, "environment": record.environment}
     free |= {f"point.{name}": getattr(record.point, name) for name in ("axes", "model", "settings", "workload")}
     for name, tree in free.items():
-        fault = _fault(tree)
+        unread = tree.get(UNREAD.get(name, ""))
+        read = {key: value for key, value in tree.items() if key != UNREAD.get(name)}
+        fault = _fault(read, (MIN_NUMBER, MAX_NUMBER)) or _fault(unread, (0.0, sys.float_info.max))
         if fault:
             yield f"{name}: {fault}"
 
 
-def _fault(value: Any, depth: int = 0) -> str | None:
-    """What is wrong inside plain data: a number that is infinite or absurd, or nesting without end."""
+def _fault(value: Any, ends: tuple[float, float], depth: int = 0) -> str | None:
+    """What is wrong inside plain data: a number whose size is not between the ends, nor 0, or nesting without end."""
     if isinstance(value, int | float):
-        if value == 0 or MIN_NUMBER <= abs(value) <= MAX_NUMBER:
+        if value == 0 or ends[0] <= abs(value) <= ends[1]:
             return None
-        return f"got {_text(value)}; expected a number up to {MAX_NUMBER:g}, null for unknown"
+        return f"got {_text(value)}; expected a number up to {ends[1]:g}, null for unknown"
     if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
         return None
     if depth == MAX_DEPTH:
         return f"got data nested deeper than {MAX_DEPTH}; expected facts"
     members = value.values() if isinstance(value, Mapping) else value
-    return next((fault for member in members if (fault := _fault(member, depth + 1))), None)
+    return next((fault for member in members if (fault := _fault(member, ends, depth + 1))), None)
 
 
 def _text(value: Any) -> str:

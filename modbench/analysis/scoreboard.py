@@ -28,7 +28,7 @@ ESTIMATED = {  # metric -> the field of an `Estimate` that predicts it
     "kv_cache_reduction": "kv_cache_reduction",
     "peak_memory_reduction": "memory_reduction",
 }
-NO_INTERVAL = "a time without an interval decides nothing"
+NO_INTERVAL = "what varies from launch to launch decides nothing without an interval"
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def score(
             run = measured.get(index)
             if _is_about(expectation, point, run):
                 ideal, missing_bytes = _ideal(expectation, point, case, budget)
-                row = run.rows.get(expectation.method) if run else None
-                scores.append(_score(expectation, point, ideal, missing_bytes, row))
+                rows = run.rows if run else {}
+                scores.append(_score(expectation, point, ideal, missing_bytes, rows))
     return scores
 
 
@@ -129,8 +129,9 @@ def _ideal(expectation: Expectation, point: Point, case: Case, budget: Budget) -
 
 
 def _score(
-    expectation: Expectation, point: Point, ideal: float | None, missing_bytes: float, row: MethodRow | None
+    expectation: Expectation, point: Point, ideal: float | None, missing_bytes: float, rows: Mapping[str, MethodRow]
 ) -> Score:
+    row = rows.get(expectation.method)
     if row is None:
         return Score(expectation, point.axes, ideal, missing_bytes, "not run" if ideal is None else "predicted")
     measured = metric_value(row, expectation.metric)
@@ -139,15 +140,16 @@ def _score(
         return Score(expectation, point.axes, ideal, missing_bytes, "no number", reason=reason)
     speedup = row.speedups.get(expectation.metric)
     interval = speedup.interval if speedup else None
-    outcome, reason = _outcome(expectation, measured, interval, row.no_verdict)
+    is_counted = _is_counted(expectation.metric, (row, rows[BASELINE]))
+    outcome, reason = _outcome(expectation, measured, interval, row.no_verdict, is_counted)
     return Score(expectation, point.axes, ideal, missing_bytes, "measured", outcome, measured, interval, reason)
 
 
 def _outcome(
-    expectation: Expectation, measured: float, interval: tuple[float, float] | None, no_verdict: str
+    expectation: Expectation, measured: float, interval: tuple[float, float] | None, no_verdict: str, is_counted: bool
 ) -> tuple[Outcome, str]:
-    """Counted values decide as they are; a time decides where its whole interval is on one side of the claim."""
-    if _is_counted(expectation.metric):
+    """Counted values decide as they are; what varies, where its whole interval is on one side of the claim."""
+    if is_counted:
         return ("met" if expectation.is_met(measured) else "not met"), ""
     if interval is None or no_verdict:
         return "open", no_verdict or NO_INTERVAL
@@ -157,6 +159,8 @@ def _outcome(
     return ("met" if True in ends else "not met"), ""
 
 
-def _is_counted(metric: str) -> bool:
-    """Bytes and kept tokens, as far as they are not sampled: they do not vary."""
-    return metric.startswith(("kv_cache", "keep_ratio", "weights")) or metric == "peak_memory_reduction"
+def _is_counted(metric: str, rows: Sequence[MethodRow]) -> bool:
+    """Bytes and kept tokens, as far as they are not sampled: they do not vary. A process's resident memory does."""
+    if metric == "peak_memory_reduction":
+        return all(row.peak_memory_metric != "peak_rss_bytes" for row in rows)
+    return metric.startswith(("kv_cache", "keep_ratio", "weights"))

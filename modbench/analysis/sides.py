@@ -144,9 +144,12 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _facts(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Dotted key -> its values in first-seen order. Of each method of a run one launch speaks for all."""
+    """Dotted key -> its values in first-seen order. Of each method of a run, on one machine with one code, a launch speaks for all."""
     facts: dict[str, list[Any]] = {}
-    spokesmen = {(record.run_id, record.method): record for record in reversed(records)}
+    spokesmen = {
+        (record.run_id, record.method, machine_of(record), _revision(record), _versions(record)): record
+        for record in reversed(records)
+    }
     for record in reversed(spokesmen.values()):
         for key, value in flatten(record.environment).items():
             if not key.startswith(HIDDEN_KEYS) and value not in facts.setdefault(key, []):

@@ -4,7 +4,7 @@ In: a `Summary`. Out: texts of one line, not yet escaped for a format. The first
 carries what makes its numbers doubtful: how the routers came to their keep ratio, and what is beyond the prediction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modbench.analysis.doubts import ABOVE_IDEAL
@@ -59,8 +59,8 @@ def main_row(summary: Summary) -> MethodRow | None:
 
 
 def answers(summary: Summary) -> list[str]:
-    """The main method at the headline cell in a sentence, a shorter one for each other method, what was lost of the baseline,
-    and the limits that were searched for."""
+    """The main method at the headline cell in a sentence, a shorter one for each other method, where the baseline failed or is
+    wrong, and the limits that were searched for."""
     cell = headline_cell(summary)
     if cell is None:
         return limit_answers(summary) or ["Nothing was measured."]
@@ -79,10 +79,11 @@ def figures(summary: Summary) -> list[Figure]:
     row = main_row(summary)
     if row is None:
         return []
+    is_less = (row.values["kv_cache_reduction"] or 0.0) > 1
     found = [
         ("prefill", "prefill_speedup", format_factor, _share_text(row, "prefill")),
         ("decode", "decode_speedup", format_factor, _share_text(row, "decode")),
-        ("less KV cache", "kv_cache_reduction", format_factor, ""),
+        ("less KV cache" if is_less else "KV reduction", "kv_cache_reduction", format_factor, ""),
         ("tokens kept", "keep_ratio_prefill", format_percent, f"at routed layers{_router_text(row)}"),
     ]
     values = [(name, row.values[metric], text, remark) for name, metric, text, remark in found]
@@ -172,8 +173,7 @@ def _main_sentence(summary: Summary, cell: CellSummary, row: MethodRow) -> str:
     if not gains:
         return f"{start} was measured, and has no baseline to compare with.{losses}"
     doubts = doubts_about(summary, (row.method, BASELINE), cell.cell_id)
-    doubtful = f"doubtful: {', '.join(doubts[:MAX_DOUBTS])}" + (" and more" if len(doubts) > MAX_DOUBTS else "")
-    clauses = [f"{start} {gains}", _saving_text(row), doubtful if doubts else ""]
+    clauses = [f"{start} {gains}", _saving_text(row), _doubtful_text(doubts)]
     return "; ".join(clause for clause in clauses if clause) + f".{losses}"
 
 
@@ -185,9 +185,16 @@ def _short_sentence(summary: Summary, cell: CellSummary, row: MethodRow, main: M
     if stopped:
         return f"{name} {stopped}{losses}."
     numbers = [text for text in (_needs_text(row), *_speeds(row, "as fast")) if text]
-    above = _above_text(row, "the ideal")
-    losses = (f"; {above}" if above else "") + losses
-    return f"{name}: {', '.join(numbers) or 'no baseline to compare with'}{losses}."
+    told = [] if _without_numbers(main) else doubts_about(summary, (main.method, BASELINE), cell.cell_id)
+    doubts = [text for text in doubts_about(summary, (row.method,), cell.cell_id) if text not in told]
+    more = "".join(f"; {text}" for text in (_above_text(row, "the ideal"), _doubtful_text(doubts)) if text)
+    return f"{name}: {', '.join(numbers) or 'no baseline to compare with'}{more}{losses}."
+
+
+def _doubtful_text(doubts: Sequence[str]) -> str:
+    """`doubtful: contaminated`; nothing without a doubt."""
+    more = " and more" if len(doubts) > MAX_DOUBTS else ""
+    return f"doubtful: {', '.join(doubts[:MAX_DOUBTS])}{more}" if doubts else ""
 
 
 def _without_numbers(row: MethodRow) -> str:
@@ -202,7 +209,7 @@ def _without_numbers(row: MethodRow) -> str:
 
 
 def _all_losses(summary: Summary, cell: CellSummary, row: MethodRow, subject: str) -> list[str]:
-    """Launches that failed at this cell, and what the method lost at the others."""
+    """Launches that failed at this cell, and where else the method failed or is wrong."""
     num_launches = sum(row.status_counts.values())
     is_partial = not row.has_failed and row.num_launches < num_launches
     here = [f"{num_launches - row.num_launches} of {num_launches} launches failed"] if is_partial else []
@@ -210,13 +217,15 @@ def _all_losses(summary: Summary, cell: CellSummary, row: MethodRow, subject: st
 
 
 def _losses(summary: Summary, method: str, told: CellSummary | None, subject: str) -> list[str]:
-    """What the method lost at all cells but the one that is `told` of already."""
+    """Where the method failed or is wrong, at all cells but the one that is `told` of already."""
     rows = [(cell, row) for cell in summary.cells if cell is not told for row in cell.rows if row.method == method]
     lost = [cell.cell_id for cell, row in rows if row.has_failed]
+    wrong = [cell.cell_id for cell, row in rows if row.is_wrong and not row.has_failed]
     launches = [(row.num_launches, sum(row.status_counts.values())) for _, row in rows if not row.has_failed]
     num_failed = sum(total - ok for ok, total in launches)
     elsewhere = " at other points" if told else f" of {subject}"
     texts = [f"{subject} gave no numbers at {cell_labels(summary, lost)}"] if lost else []
+    texts += [f"{subject} is wrong at {cell_labels(summary, wrong)}"] if wrong else []
     total = sum(total for _, total in launches)
     return texts + ([f"{num_failed} of {total} launches{elsewhere} failed"] if num_failed else [])
 

@@ -94,7 +94,8 @@ def overview_sentence(found: Sequence[ComparedSides]) -> str:
 
 def has_one_machine(compared: ComparedSides) -> bool:
     """True if all launches are known to be of one machine."""
-    return len({*compared.base.machines, *compared.candidate.machines}) == 1
+    machines = [compared.base.machines, compared.candidate.machines]
+    return all(machines) and len({*machines[0], *machines[1]}) == 1
 
 
 def _words(judged: Sequence[Comparison], verdict: Verdict) -> str:

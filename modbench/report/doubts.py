@@ -1,7 +1,7 @@
 """Which doubts a short text has to name, and how it says them in few words. In: a `Summary`. Out: texts; the rest is counted.
 
 Routine doubts come with nearly every run, and stand elsewhere in a short text already: how the routers came to their keep ratio,
-identities that a method declares away, too few pairs, comparisons that are open.
+an identity that a method declares away, too few pairs, comparisons that are open. That none was checked is not among them.
 """
 
 import re
@@ -10,10 +10,11 @@ from modbench.analysis.rows import Footnote, Summary
 from modbench.report.escaping import one_line
 
 ROUTINE = re.compile(
-    r"calibrated (random )?router$|declared: |no verdict below |fewer than \d+ samples per launch|percentiles of "
+    r"calibrated (random )?router$|declared: identity |no verdict below |fewer than \d+ samples per launch|percentiles of "
     r"|\w+_speedup is (undecided|inconclusive): "
 )
 TOLD_IN_PLACE = re.compile(r"wrong: |\w+_speedup is above its ideal")  # by whoever names the number itself
+DECLARED = "declared: "
 MAX_BRIEF = 60  # letters
 
 
@@ -27,7 +28,7 @@ def doubts_about(summary: Summary, methods: tuple[str, ...], cell_id: str) -> li
     notes = [note for note in weighty_doubts(summary) if not TOLD_IN_PLACE.match(note.text)]
     about = [note for note in notes if not note.methods or set(methods) & set(note.methods)]
     here = [note for note in about if not note.cell_ids or cell_id in note.cell_ids]
-    return list(dict.fromkeys(_brief(note.text.split(": ")[0]) for note in here))
+    return list(dict.fromkeys(_brief(note.text.removeprefix(DECLARED).split(": ")[0]) for note in here))
 
 
 def brief_doubt(note: Footnote, summary: Summary) -> str:
@@ -47,5 +48,8 @@ def _brief(text: str) -> str:
     text = one_line(text)
     if len(text) <= MAX_BRIEF:
         return text
-    clause = text.split(": ")[0]
-    return clause if len(clause) <= MAX_BRIEF else text[: MAX_BRIEF - 1].rsplit(" ", 1)[0] + " …"
+    for end in ("; ", ": "):
+        clause = text.partition(end)[0]
+        if len(clause) <= MAX_BRIEF:
+            return clause
+    return text[: MAX_BRIEF - 1].rsplit(" ", 1)[0] + " …"

@@ -111,7 +111,7 @@ def overview_lines(document: Document) -> list[Line]:
     doubts = [Line("!", brief_doubt(note, summary)) for note in weighty_doubts(summary)][:MAX_LISTED]
     num_untraced = len(document.breakdowns.failures) if document.breakdowns is not None else 0
     untraced = [Line("!", f"launches that could not be traced: {num_untraced} ({WHERE_MORE})")] if num_untraced else []
-    lines = [*_first(lost, "failures"), *_first(missed, "expectations not met"), *doubts, *untraced]
+    lines = [*_first(lost, "failure{s}"), *_first(missed, "expectation{s} not met"), *doubts, *untraced]
     counts = _expectation_counts(outcomes)
     num_folded = len(summary.footnotes) - len(doubts)
     if num_folded:
@@ -124,9 +124,10 @@ def overview_lines(document: Document) -> list[Line]:
 
 
 def _first(lines: Sequence[Line], what: str) -> list[Line]:
-    """As many as are listed, and a line about the rest."""
+    """As many as are listed, and a line about the rest: of `what`, with `{s}` where its plural has an s."""
     num_more = len(lines) - MAX_LISTED
-    rest = [Line("·", f"{num_more} more {what}: {WHERE_MORE}")] if num_more > 0 else []
+    words = what.format(s="s" * (num_more != 1))
+    rest = [Line("·", f"{num_more} more {words}: {WHERE_MORE}")] if num_more > 0 else []
     return [*lines[:MAX_LISTED], *rest]
 
 
@@ -162,7 +163,8 @@ def _known_fields(summary: Summary) -> list[_Field]:
         _field("Kept", "keep_ratio_prefill", format_percent, 2),
         _Field(Column("Verdict", is_numeric=False), _verdicts_text),
     ]
-    return [field for field in fields if not rows or any(field.text(row) != NOTHING for row in rows)]
+    known = [field for field in fields if not rows or any(field.text(row) != NOTHING for row in rows)]
+    return known if len(known) > 1 else fields[:2]  # there is room for how a row ended
 
 
 def _phase_fields(phase: str, metric: LatencyMetric) -> list[_Field]:
@@ -214,4 +216,4 @@ def _texts(row: MethodRow, fields: Sequence[_Field]) -> tuple[str, ...]:
         return tuple(field.text(row) for field in fields)
     statuses = list(row.status_counts)
     ended = statuses[0] + (", …" if len(statuses) > 1 else "")
-    return (one_line(row.method), ended, *[NOTHING] * (len(fields) - 2))
+    return (one_line(row.method), ended, *[NOTHING] * len(fields))[: len(fields)]

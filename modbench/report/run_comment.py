@@ -18,6 +18,7 @@ from modbench.report.document import (
     machine_facts,
     setting_facts,
 )
+from modbench.report.doubts import weighty_doubts
 from modbench.report.escaping import MAX_LENGTH
 from modbench.report.github_markdown import LEFT_OUT_BYTES, MAX_BYTES, RUN_MARKER, code, folded, table, text
 from modbench.report.legend import legend
@@ -160,9 +161,11 @@ def _verdict_text(row: MethodRow) -> str:
 
 
 def _problems(document: Document) -> list[str]:
-    """Failures, unmet expectations and doubts."""
+    """Failures, unmet expectations and doubts, of which the routine ones are the first to be left out."""
     unmet = [outcome for outcome in document.outcomes if outcome.is_met is False]
-    doubts = _sentences("Doubts", [footnote_text(note, document.summary) for note in document.summary.footnotes])
+    weighty = weighty_doubts(document.summary)
+    notes = [*weighty, *(note for note in document.summary.footnotes if note not in weighty)]
+    doubts = _sentences("Doubts", [footnote_text(note, document.summary) for note in notes])
     failures, expectations = failure_table(document.summary), expectation_table(replace(document, outcomes=unmet))
     found = [("Failures", failures), ("Expectations not met", expectations), ("", doubts)]
     return [_titled(title, _plain(part, MAX_PROBLEMS_BYTES)) for title, part in found if part is not None]

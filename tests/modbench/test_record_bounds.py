@@ -93,3 +93,21 @@ def test_the_ends_of_sizes_are_usable(size):
     point = make_record().point
     workload = {**point.workload, "context": size, "batch": size, "new_tokens": size}
     assert find_unusable(make_record(point=point.model_copy(update={"workload": workload}))) is None
+
+
+@pytest.mark.parametrize("number", [1e-30, 5e-324, 1e300, 2**128, -(10**40)])
+def test_a_factorys_options_and_a_programs_facts_may_be_any_number_of_a_scenario(number, tmp_path, capsys):
+    record = make_record("threshold")
+    point = record.point.model_copy(update={"settings": {**record.point.settings, "options": {"eps": [number]}}})
+    environment = {**record.environment, "program": {"command": ["x"], "facts": {"id": number}}}
+    folder = write_hostile_run(tmp_path / "run", "a name")
+    changed = record.model_copy(update={"point": point, "environment": environment})
+    (folder / "records.jsonl").write_text(changed.model_dump_json() + "\n")
+    report_command(folder, is_json=True)
+    json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+def test_a_key_named_like_options_is_bounded_where_it_is_computed_with():
+    record = make_record("threshold")
+    environment = {**record.environment, "options": 1e300}
+    assert "environment: got 1e+300" in str(find_unusable(record.model_copy(update={"environment": environment})))
