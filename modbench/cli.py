@@ -38,6 +38,7 @@ from modbench.cli_options import (
     ScoreboardOption,
     SetOption,
     ToleranceOption,
+    TraceOption,
     inconclusive_of,
     parse_budget,
     parse_metrics,
@@ -95,9 +96,7 @@ def run(
         bool, typer.Option("--resume", help="Measure only what is missing in the output folder.")
     ] = False,
     allow_entry: AllowEntryOption = False,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
-    ] = False,
+    trace: TraceOption = False,
     keep_map: KeepMapOption = False,
     budget: BudgetOption = None,
     details: DetailsOption = False,

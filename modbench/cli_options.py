@@ -56,6 +56,9 @@ SetOption = Annotated[
 AllowEntryOption = Annotated[
     bool, typer.Option("--allow-entry", help="Let the scenario run code that it names: `entry:`, `command:`.")
 ]
+TraceOption = Annotated[
+    bool, typer.Option("--trace", help="Afterwards trace a launch of each method: where its time went.")
+]
 KeepMapOption = Annotated[
     bool,
     typer.Option("--keep-map", help="Afterwards map which tokens each routed method keeps, at its longest context."),

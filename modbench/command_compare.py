@@ -5,7 +5,6 @@ Reaches no torch, measures nothing.
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,8 @@ from modbench.analysis.compare import SideRecords, compare_all
 from modbench.analysis.comparison import ComparedSides, gate_exit_code
 from modbench.analysis.verdict import DEFAULT_TOLERANCE
 from modbench.cli_options import ComparisonFormat
-from modbench.errors import OptionError, OutputError
+from modbench.errors import OptionError
+from modbench.output_files import put_text
 from modbench.report.comparison import render_comparison
 from modbench.report.comparison_formats import comparison_csv, comparison_json, comparison_markdown
 from modbench.run_folder import DEFAULT_ROOT, noted_start
@@ -111,15 +111,8 @@ def publish(compared: Sequence[ComparedSides], format: ComparisonFormat, output:
     """
     if output is None and format is ComparisonFormat.CONSOLE:
         _render(compared, Console())
-        return
-    text = _text(compared, format)
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror}; name another file with --output") from error
+    else:
+        put_text(_text(compared, format), output)
 
 
 def _text(compared: Sequence[ComparedSides], format: ComparisonFormat) -> str:

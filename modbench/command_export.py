@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from modbench.analysis import summarise
+from modbench.output_files import put_text
 from modbench.record import load_records
 from modbench.report.document import Document
 from modbench.report.pytest_benchmark import benchmark_entries, pytest_benchmark_file
-from modbench.report.write import put_text
 from modbench.run_folder import read_run_file
 
 

@@ -13,11 +13,12 @@ from modbench.command_history import history_command
 from modbench.command_run import make_document, publish
 from modbench.command_scoreboard import scoreboard_command
 from modbench.errors import OptionError
+from modbench.output_files import put_text
 from modbench.report.document import Document
 from modbench.report.report_json import render_json
 from modbench.report.run_comment import render_run_comment
 from modbench.report.table_csv import render_csv
-from modbench.report.write import PAGE_FILE, put_text, write_report
+from modbench.report.write import PAGE_FILE, write_report
 
 TEXTS: dict[ReportFormat, Callable[[Document], str]] = {
     ReportFormat.MARKDOWN: render_run_comment,

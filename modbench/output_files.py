@@ -1,8 +1,9 @@
-"""Files written into a folder that may be a stranger's: nothing in it leads a write elsewhere.
+"""What commands write: files into a folder that may be a stranger's, where nothing leads a write elsewhere; or one text.
 
 In: a folder of the user's choice, which may itself be a link, and contents by relative name. Out: the files, each in one step.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,9 +40,25 @@ def replace_file(path: Path, content: bytes) -> None:
         with partial.open("xb") as file:
             file.write(content)
         partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    finally:
+        partial.unlink(missing_ok=True)  # of a write that failed
+
+
+def put_text(text: str, output: Path | None) -> None:
+    """Print the text, or write it into a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{output}: cannot be written: {error.strerror}; name a file in a folder that is there"
+        ) from error
 
 
 def _make_subfolder(path: Path) -> None:

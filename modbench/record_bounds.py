@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modbench.record import Record
 
-MAX_NUMBER, MIN_NUMBER = 1e24, 1e-24  # beyond any count of bytes; quotients and squares of two stay finite
+# Beyond any count of bytes or operations; quotients and squares of two stay finite.
+MIN_NUMBER, MAX_NUMBER = 1e-24, 1e24
 UNREAD = {"point.settings": "options", "environment": "program"}  # a factory's or program's own: never computed with
 SHORTEST_S, LONGEST_S = 1e-12, 1e9
 MAX_SIZE = 10**12  # tokens, rows, launches, layers

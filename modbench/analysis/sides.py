@@ -144,7 +144,7 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _facts(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Dotted key -> its values in first-seen order. Of each method of a run, on one machine with one code, a launch speaks for all."""
+    """Dotted key -> its values in first-seen order. Of a run, method, machine and code one launch speaks for all."""
     facts: dict[str, list[Any]] = {}
     spokesmen = {
         (record.run_id, record.method, machine_of(record), _revision(record), _versions(record)): record

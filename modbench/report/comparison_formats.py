@@ -15,12 +15,12 @@ from typing import Any
 from modbench.analysis.comparison import ComparedSides, Comparison
 from modbench.report.comparison import LEGEND, TITLES, comparison_view
 from modbench.report.escaping import escape_markdown
+from modbench.report.github_markdown import MAX_BYTES, folded
 from modbench.report.markdown import section
 from modbench.report.table_csv import cell_text
 from modbench.report.tables import Table
 
 JSON_SCHEMA_VERSION = 1
-MAX_BYTES = 65_000  # GitHub takes 65,536 characters in a comment, of which UTF-8 never has more than bytes
 ROOM_OF_TITLES = 1_500  # bytes of a chapter: titles of tables, and the lines that say what is left out
 MAX_LISTED = 24  # notes, and doubts
 COLUMNS = (
@@ -73,7 +73,7 @@ def _chapter(compared: ComparedSides, room: int) -> str:
     view = comparison_view(compared)
     starts = [f"# {escape_markdown(view.title)}"]
     starts += ["\n".join(f"- **{name}** {escape_markdown(text)}" for name, text in view.sides)]
-    starts += [_folded("What differs", _list(view.differences), is_open=True)]
+    starts += [folded("What differs", _list(view.differences), is_open=True)]
     ends = [escape_markdown(view.unchanged), escape_markdown(LEGEND) if view.tables else ""]
     ends += [_titled("Notes", _list(view.notes, "{}.")), _titled("Doubts", _list(view.doubts))]
     ends += [f"**{escape_markdown(view.verdict)}**"]
@@ -82,7 +82,7 @@ def _chapter(compared: ComparedSides, room: int) -> str:
     for table in view.tables:
         text = _fitting(table, room)
         room -= len(text.encode())
-        tables.append(_folded(table.title, text) if table.title == TITLES["advisory"] else _titled(table.title, text))
+        tables.append(folded(table.title, text) if table.title == TITLES["advisory"] else _titled(table.title, text))
     return "\n\n".join(part for part in (*starts, *tables, *ends) if part)
 
 
@@ -102,12 +102,6 @@ def _fitting(table: Table, room: int) -> str:
 
 def _titled(title: str, text: str) -> str:
     return f"## {escape_markdown(title)}\n\n{text}" if text else ""
-
-
-def _folded(title: str, text: str, is_open: bool = False) -> str:
-    """A part that its title, which is this package's own, folds and unfolds."""
-    state = " open" if is_open else ""
-    return f"<details{state}><summary>{title}</summary>\n\n{text}\n\n</details>" if text else ""
 
 
 def _list(texts: Sequence[str], mark: str = "-") -> str:

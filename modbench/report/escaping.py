@@ -7,9 +7,8 @@ from modbench.plain_text import MAX_LENGTH, one_line
 
 __all__ = ["escape_markdown", "one_line"]
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
-_LIST_MARK = re.compile(
-    r"^(\d*)([-=.])(?=[-= ]|$)"
-)  # or a rule, or a heading's underline; `+` and `)` are escaped anyway
+# Or a rule, or a heading's underline; `+` and `)` are escaped anyway.
+_LIST_MARK = re.compile(r"^(\d*)([-=.])(?=[-= ]|$)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 
 

@@ -60,9 +60,10 @@ def table(
     return "\n".join(lines)
 
 
-def folded(title: str, content: str) -> str:
-    """A part that opens on a click; "" without content."""
-    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>" if content else ""
+def folded(title: str, content: str, is_open: bool = False) -> str:
+    """A part that folds and unfolds on a click; "" without content."""
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{title}</summary>\n\n{content}\n\n</details>" if content else ""
 
 
 def code(command: str, max_length: int) -> str:

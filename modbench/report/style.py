@@ -11,16 +11,10 @@ from typing import Any
 
 TEXT_COLOUR = "#010203"  # in an SVG it becomes the page's text colour; nothing else may have it
 MUTED_COLOUR = "#808A9473"  # grid and frame: a translucent grey, for light and dark
-
-
-PART_OPACITIES: dict[str, float] = {
-    "weights": 0.6,
-    "KV cache": 1.0,
-    "rest": 0.3,
-}  # of a method's colour, in a stack of memory
-HEAT_COLOURS: tuple[
-    str, ...
-] = (  # from nothing kept to all: matplotlib's cividis, which colour-blind readers see alike
+# Of a method's colour, in a stack of memory.
+PART_OPACITIES: dict[str, float] = {"weights": 0.6, "KV cache": 1.0, "rest": 0.3}
+# From nothing kept to all: matplotlib's cividis, which colour-blind readers see alike.
+HEAT_COLOURS: tuple[str, ...] = (
     "#00224e",
     "#1a386f",
     "#434e6c",

@@ -1,9 +1,5 @@
-"""Writes a document into a folder: `report.md`, `report.html`, `report.json`, `summary.csv`, and `plots/` as SVG and PNG.
+"""Writes a document into a folder: `report.md`, `report.html`, `report.json`, `summary.csv`, and `plots/` as SVG and PNG."""
 
-Or one text into a file, or onto stdout.
-"""
-
-import sys
 from pathlib import Path
 
 from modbench.errors import OutputError
@@ -55,21 +51,4 @@ def write_report(folder: Path, document: Document) -> list[Path]:
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot write the report: {error.strerror}; name a folder that can be written"
-        ) from error
-
-
-def put_text(text: str, output: Path | None) -> None:
-    """Print the text, or write it into a file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{output}: cannot be written: {error.strerror}; name a file in a folder that is there"
         ) from error

@@ -78,8 +78,5 @@ def comparison_runs() -> dict[str, list[Record]]:
     }
 
 
-PAGES = {
-    "report": report_page,
-    "history": history_page,
-    "comparison": comparison_page,
-}  # what holds for every page is tested for each of these
+# What holds for every page is tested for each of these.
+PAGES = {"report": report_page, "history": history_page, "comparison": comparison_page}

@@ -1,7 +1,6 @@
 """Every page in a browser: nothing goes wrong, it reads in light and dark, on a phone, on paper, by keyboard and without script."""
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE
 from tests.browser.pages import CONTEXTS, METHODS, PAGES
+from tests.contrast import contrast, luminance
 
 SCRIPT_CONTROLS = ("button#theme", "fieldset#methods", "input#filter", "output#shown")
 AA_TEXT = 4.5  # contrast of text, WCAG 2.1, success criterion 1.4.3
@@ -145,15 +145,3 @@ def wait_for_charts(page: Page) -> None:
 def main_colours(page: Page) -> tuple[str, str]:
     text, ground = page.evaluate(MAIN_COLOURS)
     return text, ground
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of an opaque `rgb(r, g, b)`, as WCAG defines it."""
-    shares = [int(part) / 255 for part in re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour).groups()]
-    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)

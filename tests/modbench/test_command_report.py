@@ -7,14 +7,15 @@ import pytest
 from modbench.cli_options import ReportFormat
 from modbench.command_report import ReportOptions, report_command
 from modbench.command_run import make_document
-from modbench.errors import OptionError, OutputError
+from modbench.errors import OptionError, OutputError, RecordError
 from modbench.report.report_json import render_json
 from modbench.report.run_comment import render_run_comment
 from modbench.report.table_csv import render_csv
 from tests.modbench.record_factory import make_quads
 from tests.modbench.test_report_pytest_benchmark import write_run
 
-OTHERS = [format for format in ReportFormat if format is not ReportFormat.CONSOLE]
+PAGES = (ReportFormat.CONSOLE, ReportFormat.HTML)
+OTHERS = [format for format in ReportFormat if format not in PAGES]
 
 
 @pytest.fixture
@@ -65,6 +66,18 @@ def test_a_page_is_written_where_it_was_asked_for_and_the_folder_stays(capsys, f
     printed(capsys, folder, ReportFormat.CONSOLE, page)
     assert page.read_text().startswith("<!doctype html>")
     assert sorted(folder.iterdir()) == before
+
+
+def test_html_writes_the_page_alone(capsys, folder):
+    before = set(folder.iterdir())
+    assert printed(capsys, folder, ReportFormat.HTML) == f"report: {folder / 'report.html'}\n"
+    assert set(folder.iterdir()) - before == {folder / "report.html"}
+
+
+def test_lines_of_which_none_is_a_record_are_an_error(folder):
+    (folder / "records.jsonl").write_text("zzz\n" * 3)
+    with pytest.raises(RecordError, match="none of its 3 lines is a record"):
+        make_document(folder)
 
 
 def test_the_console_takes_no_file_but_a_page(folder, tmp_path):

@@ -12,7 +12,12 @@ TEXT = SCENARIO.replace("launches: auto", "launches: 2").replace(
     "methods: {dense: {}, threshold: {keep_ratio: 0.25}}",
     "methods: {dense: {}, threshold: {keep_ratio: 0.25}, topk: {capacity: 0.25}, skip_layers: {}}",
 )
-KEEP = {"dense": [1.0, 1.0], "threshold": [1.0, 0.25], "topk": [1.0, 0.25], "skip_layers": [1.0, 0.0]}
+KEEP = {
+    "dense": [1.0, 1.0, 1.0, 1.0],
+    "threshold": [1.0, 0.25, 1.0, 0.25],
+    "topk": [1.0, 0.25, 1.0, 0.25],
+    "skip_layers": [1.0, 0.0, 1.0, 0.0],
+}
 MAPPED = [("threshold", 32), ("topk", 32)]
 
 

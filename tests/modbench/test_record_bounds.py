@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from modbench.command_run import report_command
+from modbench.cli_options import ReportFormat
+from modbench.command_report import ReportOptions, report_command
 from modbench.errors import RecordError
 from modbench.record import load_records
 from modbench.record_bounds import LONGEST_S, MAX_DEPTH, MAX_NUMBER, MAX_SIZE, SHORTEST_S, find_unusable
@@ -84,7 +85,7 @@ def test_whatever_is_usable_can_be_reported(changes, side, tmp_path, capsys):
             for key, values in changes.items():
                 line[key] |= values
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    report_command(folder, is_json=True)
+    report_command(ReportOptions([folder], ReportFormat.JSON))
     json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 
@@ -103,7 +104,7 @@ def test_a_factorys_options_and_a_programs_facts_may_be_any_number_of_a_scenario
     folder = write_hostile_run(tmp_path / "run", "a name")
     changed = record.model_copy(update={"point": point, "environment": environment})
     (folder / "records.jsonl").write_text(changed.model_dump_json() + "\n")
-    report_command(folder, is_json=True)
+    report_command(ReportOptions([folder], ReportFormat.JSON))
     json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 

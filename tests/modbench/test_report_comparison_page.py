@@ -18,12 +18,11 @@ from modbench.report.comparison_plots import draw_changes, draw_times
 from modbench.report.comparison_rows import MAX_ROWS, change_rows, change_scale, change_text, time_rows
 from modbench.report.own_numbers import MAX_GROUPS, own_numbers_table
 from tests.modbench.comparison_factory import HOSTILE, inconclusive, line, sides, slower
+from tests.modbench.page_checks import assert_is_well_formed, foreign_scripts
 from tests.modbench.record_factory import failed, make_quads
 from tests.modbench.side_factory import changed, make_interleaved, make_side, scaled, with_facts, with_metrics
 from tests.modbench.test_analysis_limits import searched
 from tests.modbench.test_analysis_work_differences import with_point
-from tests.modbench.test_report_html import Balance
-from tests.modbench.test_report_interactive import foreign_scripts
 
 MAX_PAGE_BYTES = 2_000_000
 PARTS = ("What is compared", "What differed", "Numbers", "Notes and doubts", "Verdict")
@@ -37,10 +36,7 @@ def page_of(base: list[Record], *candidates: list[Record], names: tuple[str, ...
 
 
 def checked(page: str) -> str:
-    balance = Balance()
-    balance.feed(page)
-    assert balance.open == []
-    assert len(balance.ids) == len(set(balance.ids))
+    assert_is_well_formed(page)
     return page
 
 

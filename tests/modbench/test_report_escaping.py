@@ -15,8 +15,8 @@ from modbench.report.html import render_html
 from modbench.report.markdown import render_markdown
 from modbench.report.plots import draw_plots
 from modbench.report.write import write_report
+from tests.modbench.page_checks import foreign_scripts
 from tests.modbench.record_factory import failed, make_quads
-from tests.modbench.test_report_interactive import foreign_scripts
 
 HOSTILE = (
     "<script>alert(1)</script>",

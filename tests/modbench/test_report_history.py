@@ -23,10 +23,9 @@ from modbench.report.history import (
     write_history,
 )
 from modbench.report.history_plots import draw_history, setup_name, value_text
+from tests.modbench.page_checks import assert_is_well_formed, foreign_scripts
 from tests.modbench.record_factory import failed, make_quads
 from tests.modbench.test_analysis_history import make_run, wrong
-from tests.modbench.test_report_html import Balance
-from tests.modbench.test_report_interactive import foreign_scripts
 
 GOLDEN = Path(__file__).parent / "golden" / "history_80.txt"
 HOSTILE = "=HYPERLINK(1)<script>[red]\x1b[31m\u202e|"
@@ -120,10 +119,7 @@ def test_the_page_is_well_formed_self_contained_and_has_its_plots(tmp_path):
         "h.html",
     ]
     page = (tmp_path / "pages" / "h.html").read_text(encoding="utf-8")
-    balance = Balance()
-    balance.feed(page)
-    assert balance.open == []
-    assert len(set(balance.ids)) == len(balance.ids)
+    assert_is_well_formed(page)
     assert page.count("<svg") == 2
     assert "https:" not in page
     assert "http:" not in page.replace("http://www.w3.org", "")
@@ -143,8 +139,7 @@ def test_plots_have_a_panel_per_cell_and_name_setups_that_change():
 def test_names_from_outside_are_text_everywhere():
     history = hostile_history()
     page = render_history_html(history, draw_history(history))
-    balance = Balance()
-    balance.feed(page)
+    assert_is_well_formed(page)
     assert foreign_scripts(page) == []
     for text in (page, console_text(history), render_history_csv(history)):
         assert "\x1b" not in text

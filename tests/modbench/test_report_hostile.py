@@ -15,11 +15,12 @@ from rich.console import Console
 from modbench.analysis.compare import compare_all
 from modbench.analysis.gate import gate_result
 from modbench.analysis.history import build_history
-from modbench.cli_options import ComparisonFormat
+from modbench.cli_options import ComparisonFormat, ReportFormat
 from modbench.command_compare import compare_command
 from modbench.command_export import export_command
 from modbench.command_history import history_command, read_runs
-from modbench.command_run import make_document, report_command
+from modbench.command_report import ReportOptions, report_command
+from modbench.command_run import make_document
 from modbench.errors import ModbenchError, OutputError
 from modbench.report.console import render_console
 from modbench.report.history import print_history, render_history_csv, render_history_html, write_history
@@ -192,7 +193,7 @@ def test_no_name_leads_a_write_out_of_the_output_folder(name, tmp_path, monkeypa
     work.mkdir()
     monkeypatch.chdir(work)
     before = set(tmp_path.rglob("*"))
-    report_command(folder, is_json=False)
+    report_command(ReportOptions([folder], ReportFormat.CONSOLE))
     history_command([folder], [], Path("pages/history.html"), is_json=False)
     export_command(folder, Path("benchmark.json"))
     compare_command(str(folder), [str(folder)], 0.03, None, ComparisonFormat.CSV, Path("compared.csv"), None)
@@ -269,7 +270,7 @@ def test_a_damaged_run_file_is_one_printable_line(text, tmp_path):
     folder = write_hostile_run(tmp_path / "run", HARMLESS)
     (folder / "run.json").write_text(text)
     with pytest.raises(ModbenchError) as caught:
-        report_command(folder, is_json=False)
+        report_command(ReportOptions([folder], ReportFormat.CONSOLE))
     assert printable(str(caught.value))
     assert "\n" not in str(caught.value)
 
@@ -282,7 +283,7 @@ def test_an_expectation_that_is_none_is_one_printable_line(expectation, tmp_path
     facts = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**facts, "expect": [expectation]}))
     with pytest.raises(ModbenchError) as caught:
-        report_command(folder, is_json=False)
+        report_command(ReportOptions([folder], ReportFormat.CONSOLE))
     assert printable(str(caught.value))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
@@ -295,7 +296,7 @@ def test_texts_without_end_and_nesting_without_end_cost_little(tmp_path, capsys)
     endless["environment"] |= {"big": "x" * 10_000_000, "y" * 10_000_000: 1}
     damaged = ["[" * 100_000, '{"a":' * 100_000, "z" * 10_000_000, "\x00"]
     (folder / "records.jsonl").write_text("\n".join([json.dumps(endless), *lines[1:], *damaged, ""]))
-    report_command(folder, is_json=False)
+    report_command(ReportOptions([folder], ReportFormat.CONSOLE))
     assert "damaged" in capsys.readouterr().out
     assert (folder / "report.html").stat().st_size < 2_000_000
 

@@ -1,7 +1,6 @@
 import html
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from importlib import resources
 
 import pytest
@@ -17,39 +16,16 @@ from modbench.report.legend import legend, short_legend
 from modbench.report.markdown import render_markdown
 from modbench.report.tables import expectation_table, keep_ratio_table
 from modbench.report.write import write_report
+from tests.contrast import contrast
+from tests.modbench.page_checks import assert_is_well_formed
 from tests.modbench.record_factory import failed, make_quads, make_record
 from tests.modbench.test_report_golden import console_text, golden_document
-
-VOID = {"meta", "br", "img", "hr", "link", "input"}
-
-
-class Balance(HTMLParser):
-    """Fails on a tag that is closed out of order, and collects ids."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [value for name, value in attrs if name == "id" and value]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes another element"
 
 
 def test_written_page_is_well_formed_with_unique_ids_and_needs_no_network(tmp_path):
     write_report(tmp_path, golden_document())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    balance = Balance()
-    balance.feed(page)
-    assert balance.open == []
-    assert len(balance.ids) == len(set(balance.ids))
+    assert_is_well_formed(page)
     addresses = re.findall(r'\s(?:xlink:)?(?:src|srcset|href|action|poster|data)="([^"]*)"', page)
     assert all(address.startswith(("#", "data:")) for address in addresses)
     assert not re.search(r"@import|url\((?!#)", page)
@@ -280,12 +256,6 @@ def test_unwritable_folder_is_an_output_error(tmp_path):
         write_report(tmp_path / "file", Document(summarise([])))
 
 
-def luminance(colour: str) -> float:
-    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def test_text_colours_have_aa_contrast_in_light_and_dark():
     css = resources.files("modbench.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     pairs = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)
@@ -293,8 +263,7 @@ def test_text_colours_have_aa_contrast_in_light_and_dark():
     for scheme in (light, dark):
         for page in ("page", "raised"):
             for name, least in {**dict.fromkeys(("text", "muted", "accent", "bad", "good"), 4.5), "edge": 3.0}.items():
-                lighter, darker = sorted((luminance(scheme[name]), luminance(scheme[page])), reverse=True)
-                assert (lighter + 0.05) / (darker + 0.05) >= least, f"{name} on {page}"
+                assert contrast(scheme[name], scheme[page]) >= least, f"{name} on {page}"
 
 
 def test_no_color_is_respected(monkeypatch):

@@ -18,24 +18,16 @@ from modbench.report.interactive import (
     script_json,
 )
 from modbench.report.plots import Plot
+from tests.modbench.page_checks import SCRIPT, foreign_scripts
 from tests.modbench.test_report_golden import golden_document
 
 SPEC = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "data": {"values": [{"method": "</script><!--"}]}}
 PLOT = Plot("ttft", "Time to the first token", '<svg class="modbench-plot" role="img"></svg>', b"", SPEC)
-SCRIPT = re.compile(r"<script(?P<attributes>[^>]*)>(?P<text>.*?)</script>", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def page():
     return render_html(golden_document(), [PLOT, replace(PLOT, name="kv_cache", spec=None)])
-
-
-def foreign_scripts(page):
-    """Texts of script elements that a browser would run and that are not this package's own."""
-    own = {page_script(name) for name in ("page.js", "table.js", "charts.js")}
-    data = (' type="text/plain"', ' type="application/json"')
-    scripts = [match for match in SCRIPT.finditer(page) if not match["attributes"].startswith(data)]
-    return [match.group() for match in scripts if match["attributes"] or match["text"] not in own]
 
 
 def policy_hashes(page):

@@ -6,15 +6,16 @@ from importlib import resources
 import pytest
 
 from modbench.analysis import summarise
-from modbench.keep_map_record import KeepMapRecord
+from modbench.keep_map_record import KEPT, KeepMapRecord
 from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER
 from modbench.report.document import Document
 from modbench.report.html import render_html
-from modbench.report.keep_maps import MAX_PIECE, keep_map_section, kept_path, visible
+from modbench.report.keep_maps import MAX_PIECE, keep_map_section, kept_path, level_of, visible
+from reference_impl import keep_map_html, visible_text
+from tests.contrast import contrast
+from tests.modbench.page_checks import assert_is_well_formed, foreign_scripts
 from tests.modbench.record_factory import make_quads
-from tests.modbench.test_report_html import Balance
-from tests.modbench.test_report_interactive import foreign_scripts
-from tests.reference_impl.test_keep_map import HOSTILE, MIN_CONTRAST, contrast
+from tests.reference_impl.test_keep_map import HOSTILE, MIN_CONTRAST, map_of
 
 TEMPLATES = resources.files("modbench.report") / "templates"
 
@@ -103,11 +104,8 @@ def test_a_page_without_maps_has_no_such_section():
 
 
 def test_the_page_is_well_formed_with_unique_ids():
-    balance = Balance()
-    balance.feed(page_of(make_row(), make_row(method="topk")))
-    assert balance.open == []
-    assert {"keep-map-1", "keep-map-2"} < set(balance.ids)
-    assert len(balance.ids) == len(set(balance.ids))
+    ids = assert_is_well_formed(page_of(make_row(), make_row(method="topk")))
+    assert {"keep-map-1", "keep-map-2"} < set(ids)
 
 
 def test_no_text_of_a_row_breaks_out_of_the_page():
@@ -152,3 +150,29 @@ def test_every_shade_carries_readable_text_in_both_schemes():
             assert contrast(colours[f"kept-{level}"], colours[f"on-kept-{level}"]) >= MIN_CONTRAST
         assert contrast(colours["page"], colours["muted"]) >= MIN_CONTRAST
         assert contrast(colours["rule"], colours["kept-4"]) >= 3, "a strip is a picture"
+
+
+def test_a_page_and_the_reference_implementation_show_the_same_text():
+    for text in (*map(chr, range(0x180)), "", "\u2028", "\u202e", "\ud800", "語", *HOSTILE):
+        assert visible(text) == visible_text.visible(text)
+
+
+@pytest.mark.parametrize("decisions", ["", "0", "1", "0110", "101", "11001"])
+def test_a_page_and_the_reference_implementation_draw_the_same_strips(decisions):
+    assert kept_path(decisions) == keep_map_html.kept_path([kept == KEPT for kept in decisions])
+
+
+@pytest.mark.parametrize("num_routed", [1, 2, 3, 4, 16])
+def test_a_page_and_the_reference_implementation_have_the_same_shades_and_legend(num_routed):
+    reference = map_of(dict.fromkeys(range(num_routed), "1"))
+    levels = range(num_routed + 1)
+    assert [level_of(kept, num_routed) for kept in levels] == [reference.level(kept) for kept in levels]
+    (view,) = keep_map_section(document_of(make_row(keep=dict.fromkeys(range(num_routed), "110")))).views
+    assert dict(view.legend) == reference.level_texts()
+
+
+def test_a_page_and_the_reference_implementation_have_the_same_colours():
+    page = re.findall(r"--(on-)?kept-(\d): light-dark\((#\w{6}), (#\w{6})\)", (TEMPLATES / "keep_map.css").read_text())
+    for scheme, style in enumerate(keep_map_html.STYLE.split("@media"), 2):
+        shades = {(name, level): colour for name, level, colour in re.findall(r"--([bt])(\d): (#\w{6})", style)}
+        assert shades == {("t" if found[0] else "b", found[1]): found[scheme] for found in page}

@@ -8,6 +8,7 @@ from modbench.report.breakdown import draw_breakdowns
 from modbench.report.plots import draw_plots
 from modbench.report.style import KNOWN, SPARE, TEXT_COLOUR, method_styles
 from modbench.report.vega import DASHES, SHAPES, packed
+from tests.contrast import contrast
 from tests.modbench.record_factory import make_quads
 from tests.modbench.test_report_breakdown import document_of, traces_of
 from tests.modbench.test_report_escaping import HOSTILE, hostile_document
@@ -93,18 +94,6 @@ def test_lines_stand_out_from_the_page(page):
     for style in method_styles([*KNOWN, "a", "b", "c"]).values():
         if style.colour != TEXT_COLOUR:
             assert contrast(style.colour, page) >= 3.0, style
-
-
-def contrast(first, second):
-    """WCAG 2: ratio of relative luminances."""
-    lights = sorted((luminance(first), luminance(second)))
-    return (lights[1] + 0.05) / (lights[0] + 0.05)
-
-
-def luminance(colour):
-    shares = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def expressions(tree):

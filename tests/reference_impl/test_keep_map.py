@@ -17,6 +17,7 @@ from reference_impl.keep_map_html import STYLE, keep_map_page, kept_path
 from reference_impl.keep_map_terminal import MARKS, STYLES, lay_out, print_keep_map
 from reference_impl.naive import naive_forward
 from reference_impl.visible_text import visible, visible_line
+from tests.contrast import contrast
 from tests.reference_impl.conftest import dense_model, random_ids
 
 HOSTILE = [
@@ -202,18 +203,6 @@ def test_the_page_needs_no_network_and_no_script():
 def test_a_strip_has_a_rectangle_per_run():
     assert kept_path([True, False, True, True]) == "M0 0h1v1h-1zM2 0h2v1h-2z"
     assert kept_path([False]) == ""
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG 2.2's ratio of two colours written as #rrggbb."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_every_shade_carries_readable_text():
