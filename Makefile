@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TORCH_INDEX ?=
 OLDEST := $(VENV)/oldest
+# Tests run side by side, a file at a time; each worker holds a torch, about 1 GiB.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 OLDEST_TRANSFORMERS = $(shell sed -n 's/^transformers==//p' constraints-oldest.txt)
 
 .PHONY: run test test-oldest browser lint format clean
@@ -14,13 +17,13 @@ run: $(INSTALLED)
 	$(BIN)/modbench run scenarios/quickstart.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The tests that run models, on the oldest supported transformers: a folder in front of the environment, not a second one.
 test-oldest: $(OLDEST)/.installed
 	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -c 'import sys, transformers as t; \
 		sys.exit(t.__version__ != "$(OLDEST_TRANSFORMERS)" and f"$@: got transformers {t.__version__} of {t.__file__}")'
-	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest tests/reference_impl \
+	PYTHONPATH=$(CURDIR)/$(OLDEST) $(PYTEST) tests/reference_impl \
 		tests/modbench/test_guard*.py tests/modbench/test_methods*.py tests/modbench/test_worker*.py
 
 # The browser that the tests of the pages need; without one they are skipped.

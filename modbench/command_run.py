@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, Footnote, break_down, evaluate_expectations, summarise
+from modbench.analysis.doubts import passed_over
 from modbench.budget_runner import BudgetRunner
 from modbench.errors import OptionError, RecordError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
@@ -105,8 +106,11 @@ def make_document(folder: Path) -> Document:
             f"{file.path}: none of its {file.num_skipped_lines} lines is a record; restore it, or measure again"
         )
     summary = summarise(file.records, file.num_skipped_lines)
-    if BUDGET_DOUBT in run:
-        summary = replace(summary, footnotes=(Footnote(str(run[BUDGET_DOUBT])), *summary.footnotes))
+    traces, keep_maps = load_traces(folder), load_keep_maps(folder)
+    damaged = {"the traces": traces.num_skipped_lines, "the keep maps": keep_maps.num_skipped_lines}
+    doubts = [str(run[BUDGET_DOUBT])] if BUDGET_DOUBT in run else []
+    doubts += [passed_over(number, content) for content, number in damaged.items() if number]
+    summary = replace(summary, footnotes=(*map(Footnote, doubts), *summary.footnotes))
     expectations = [parse_expectation(text, run["methods"]) for text in run["expect"]]
     outcomes: Sequence[ExpectationOutcome] = evaluate_expectations(expectations, summary, bool(run["overrides"]))
     return Document(
@@ -115,8 +119,8 @@ def make_document(folder: Path) -> Document:
         run["question"],
         run["command"],
         outcomes,
-        break_down(load_traces(folder)),
-        load_keep_maps(folder),
+        break_down(traces.rows),
+        keep_maps.rows,
         scenario_text=_own_bytes(folder / SCENARIO_FILE).decode(errors="replace"),
         records=_own_bytes(folder / RECORDS_FILE),
     )

@@ -73,45 +73,48 @@ def make_scoreboards(
 ) -> tuple[list[Scoreboard], list[str]]:
     """A board per scenario and run that measured some of its work, the smallest model first; without one, a board of predictions.
 
-    Returns the boards, and a line for each run that counts for none of them.
+    Returns the boards, and a line for each scenario that searches a size and each run that counts for none of the boards.
 
     Raises:
-        OptionError: there are no scenarios, or one searches a size.
+        OptionError: there are no scenarios of given sizes.
         ScenarioError: a scenario is wrong.
         RecordError, OutputError: a run cannot be read.
         UnsupportedError: no such device.
     """
     read = [_read_run(folder) for folder in runs]
+    claims, searches = read_claims(scenarios)
     counted: set[Path] = set()
     boards = []
-    for item in read_claims(scenarios):
+    for item in claims:
         found = [(run, same_work(item.loaded, run.summary)) for run in read]
         own = [(run, measured) for run, measured in found if measured]
         counted |= {run.folder for run, _ in own}
         boards += [_board(item, device, run, measured) for run, measured in own] or [_board(item, device)]
-    return boards, [_note(run) for run in read if run.folder not in counted]
+    notes = [f"{path}: left out: it searches a size, and a scoreboard scores points of given sizes" for path in searches]
+    return boards, notes + [_note(run) for run in read if run.folder not in counted]
 
 
-def read_claims(folder: Path) -> list[_Claims]:
-    """The scenarios of a folder, the smallest model first.
+def read_claims(folder: Path) -> tuple[list[_Claims], list[Path]]:
+    """The scenarios of a folder, the smallest model first; and the files of those that search a size.
 
     Raises:
-        OptionError: there are none, or one searches a size.
+        OptionError: there are none of given sizes.
         ScenarioError: one is wrong, or says too little for a prediction.
     """
-    paths = sorted(folder.glob("*.yaml"))
-    if not paths:
-        raise OptionError(
-            f"--scenarios: got {folder}, where no *.yaml is; expected a folder of scenarios with claims; "
-            "start in modbench's checkout, or name another with --scenarios DIR"
-        )
-    claims = []
-    for path in paths:
+    claims, searches = [], []
+    for path in sorted(folder.glob("*.yaml")):
         loaded = load_scenario(path)
         if loaded.search is not None:
-            raise OptionError(f"--scenarios: got {path} with a search; expected sizes; move it to another folder")
-        claims.append(_Claims(loaded, tuple(case_of(point, str(path), Options()) for point in loaded.points)))
-    return sorted(claims, key=lambda item: item.num_parameters)
+            searches.append(path)
+        else:
+            claims.append(_Claims(loaded, tuple(case_of(point, str(path), Options()) for point in loaded.points)))
+    if not claims:
+        found = "where every scenario searches a size" if searches else "where no *.yaml is"
+        raise OptionError(
+            f"--scenarios: got {folder}, {found}; expected a folder of scenarios with claims; "
+            "start in modbench's checkout, or name another with --scenarios DIR"
+        )
+    return sorted(claims, key=lambda item: item.num_parameters), searches
 
 
 def _read_run(folder: Path) -> _Run:

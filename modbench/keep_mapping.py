@@ -33,7 +33,7 @@ def map_launches(
         LaunchError: a launch server could not be started.
     """
     wanted = _longest_routed(records)
-    for keep_map in load_keep_maps(folder):
+    for keep_map in load_keep_maps(folder).rows:
         if keep_map.method in wanted and wanted[keep_map.method].point.cell_id == keep_map.cell_id:
             del wanted[keep_map.method]
     if wanted:

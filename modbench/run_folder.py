@@ -30,6 +30,7 @@ REQUIRED_FACTS: dict[str, type] = {
     "methods": dict,
     **dict.fromkeys(("expect", "overrides"), list),
 }
+REMEDY = "restore it, or measure again into another folder"
 FACT_TEXTS: dict[type, str] = {str: "a text", dict: "texts by name", list: "a list of texts"}
 
 
@@ -167,19 +168,18 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
     except OSError:
-        raise OutputError(
-            f"{folder}: no run there ({RUN_FILE} is missing); expected the folder of a modbench run"
-        ) from None
+        why = "it is a file" if folder.is_file() else f"no run there ({RUN_FILE} is missing)"
+        raise OutputError(f"{folder}: {why}; expected the folder of a modbench run") from None
     except (ValueError, RecursionError):
-        raise OutputError(f"{path}: not readable as JSON; start a new run with another --output") from None
+        raise OutputError(f"{path}: not readable as JSON; {REMEDY}") from None
     missing = [key for key in REQUIRED_FACTS if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise OutputError(f"{path}: it has no {missing[0]}; start a new run with another --output")
+        raise OutputError(f"{path}: it has no {missing[0]}; {REMEDY}")
     for key, kind in REQUIRED_FACTS.items():
         found = facts[key]
         members = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
         if not isinstance(found, kind) or not all(isinstance(member, str) for member in members):
-            raise OutputError(f"{path}: {key}: expected {FACT_TEXTS[kind]}; start a new run with another --output")
+            raise OutputError(f"{path}: {key}: expected {FACT_TEXTS[kind]}; {REMEDY}")
     return facts
 
 

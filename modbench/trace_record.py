@@ -1,15 +1,14 @@
-"""Where the time of one traced launch went: the row's schema, its file, atomic append and tolerant reading. Imports no torch.
+"""Where the time of one traced launch went: the row's schema, and its file. Imports no torch.
 
 In: `TraceRecord`s from workers. Out: `traces.jsonl`, one JSON line per traced launch; the traces themselves are in `traces/`.
 """
 
 import re
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from modbench.errors import OutputError
+from modbench.launch_rows import LaunchRow, LaunchRows, identity, load_rows
 from modbench.plan import RunSpec, content_hash
 from modbench.record import append_line
 
@@ -23,7 +22,7 @@ OTHER, DEVICE_IDLE = "other", "device_idle"  # the rest of a phase
 Seconds = dict[str, dict[str, float]]
 
 
-class TraceRecord(BaseModel):
+class TraceRecord(LaunchRow):
     """One traced launch. Per phase and range its own time in seconds, of nested ranges counted once; they add up to the phase.
 
     `device_s` is None on a CPU. `slowdown_ratio` per phase: traced time / that of the fastest untraced sample of the same launch.
@@ -31,32 +30,16 @@ class TraceRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1] = 1
-    launch_id: str
-    run_id: str
-    point_id: str
-    cell_id: str
-    method: str
-    kind: str
     trace_file: str | None = Field(default=None, description="relative to the run's folder")
     num_decode_steps: int = 0
     host_s: Seconds = Field(default_factory=dict, description="of the launching thread")
     device_s: Seconds | None = Field(default=None, description="of the kernels that each range launched")
     slowdown_ratio: dict[str, float] = Field(default_factory=dict)
-    error: str | None = None
 
 
 def new_trace_record(spec: RunSpec, error: str | None = None) -> TraceRecord:
     """The row of a traced launch with nothing in it yet, or of one that failed."""
-    return TraceRecord(
-        launch_id=spec.launch_id,
-        run_id=spec.run_id,
-        point_id=spec.point_id,
-        cell_id=spec.point.cell_id,
-        method=spec.method,
-        kind=spec.kind,
-        error=error,
-    )
+    return TraceRecord(**identity(spec), error=error)
 
 
 def trace_file(spec: RunSpec) -> str:
@@ -75,24 +58,10 @@ def append_trace(folder: Path, trace: TraceRecord) -> None:
     append_line(folder / TRACES_FILE, trace.model_dump_json())
 
 
-def load_traces(folder: Path) -> list[TraceRecord]:
-    """The traced launches of a run, the last one of each cell and method; none if nothing was traced.
-
-    Lines that are not whole rows of this version are passed over: what they were about can be traced again.
+def load_traces(folder: Path) -> LaunchRows[TraceRecord]:
+    """The traced launches of a run; none if nothing was traced.
 
     Raises:
         OutputError: the file is there and cannot be read.
     """
-    path = folder / TRACES_FILE
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    except OSError as error:
-        raise OutputError(f"{path}: cannot read traces: {error.strerror}; make it readable, or delete it") from error
-    traces: dict[tuple[str, str], TraceRecord] = {}
-    for line in lines:
-        try:
-            trace = TraceRecord.model_validate_json(line)
-        except ValidationError:
-            continue
-        traces[trace.cell_id, trace.method] = trace
-    return list(traces.values())
+    return load_rows(folder / TRACES_FILE, TraceRecord, "traces")

@@ -31,7 +31,7 @@ def trace_launches(
         LaunchError: a launch server could not be started.
     """
     measured = {(record.point.cell_id, record.method) for record in records if record.status == "ok"}
-    wanted = measured - {(trace.cell_id, trace.method) for trace in load_traces(folder)}
+    wanted = measured - {(trace.cell_id, trace.method) for trace in load_traces(folder).rows}
     if wanted:
         executor.renew()
     for index, cell in enumerate(plan.cells):

@@ -67,7 +67,7 @@ def main() -> None:
     except (ModConfigError, RoutingError, TextError, UnsupportedModelError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
+        _fail(f"{error.filename}: cannot be written: {error.strerror}; name a file in a folder that is there")
 
 
 def _fail(text: str) -> None:

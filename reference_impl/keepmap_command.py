@@ -71,9 +71,9 @@ def keepmap_command(options: KeepMapOptions, console: Console) -> None:
     print_keep_map(found, console, options.layers)
     if options.json is not None:
         facts = {"calibrated_keep_ratio": options.keep_ratio, "num_text_tokens": tokens.num_tokens, **found.to_dict()}
-        options.json.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        _write(options.json, json.dumps(facts) + "\n", console)
     if options.html is not None:
-        options.html.write_text(keep_map_page(found, title, sentences), encoding="utf-8")
+        _write(options.html, keep_map_page(found, title, sentences), console)
 
 
 def load_folder(folder: Path) -> PreTrainedModel:
@@ -95,6 +95,12 @@ def load_folder(folder: Path) -> PreTrainedModel:
         raise UnsupportedModelError(f"{error}: convert the dense model first (reference_impl.convert)") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise UnsupportedModelError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _write(path: Path, text: str, console: Console) -> None:
+    """Write the file and print where it is."""
+    path.write_text(text, encoding="utf-8")
+    console.print(Text(visible_line(f"keep map: {path}")), soft_wrap=True)
 
 
 def _calibrate(model: PreTrainedModel, ids_T: torch.Tensor, keep_ratio: float) -> None:

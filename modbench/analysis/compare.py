@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from modbench.analysis.compared_lines import Line, Pairs, compared_lines, match_notes
 from modbench.analysis.comparison import ONLY_BASE, ComparedSides, Comparison
+from modbench.analysis.doubts import passed_over
 from modbench.analysis.exact import EXACT_METRICS
 from modbench.analysis.limit_comparison import LIMIT_METRICS, compare_limits
 from modbench.analysis.margins import margins_of, recorded_floors
@@ -182,7 +183,7 @@ def _with_judgement(line: Line, judgement: Judgement) -> Comparison:
 def _damage_notes(*sides: SideRecords) -> Iterator[Footnote]:
     for name, side in zip(("base", "candidate"), sides, strict=True):
         if side.num_skipped_lines:
-            yield Footnote(f"{name}: {side.num_skipped_lines} damaged line(s) of its records were passed over")
+            yield Footnote(f"{name}: {passed_over(side.num_skipped_lines, 'its records')}")
 
 
 def _matching_notes(matchings: Sequence[Matching], metrics: Sequence[str]) -> list[Footnote]:

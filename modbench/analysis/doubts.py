@@ -41,9 +41,15 @@ def footnotes(records: Sequence[Record], cells: Sequence[CellSummary], num_skipp
     everywhere: dict[str, set[str]] = {}
     for cell_id, method, _ in by_row:
         everywhere.setdefault(method, set()).add(cell_id)
-    skipped = [Footnote(f"{num_skipped_lines} damaged line(s) of the records file were passed over")]
+    skipped = [Footnote(passed_over(num_skipped_lines, "the records"))]
     notes = [note for text, methods in doubts.items() for note in _notes(text, methods, everywhere)]
     return tuple(skipped * (num_skipped_lines > 0) + notes)
+
+
+def passed_over(num_lines: int, content: str) -> str:
+    """The doubt about a file with lines that could not be read."""
+    lines, were = ("line", "was") if num_lines == 1 else ("lines", "were")
+    return f"{num_lines} damaged {lines} of {content} {were} passed over"
 
 
 def _notes(

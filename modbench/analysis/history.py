@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modbench.analysis.doubts import passed_over
 from modbench.analysis.rows import CellSummary, MethodRow, failure_text
 from modbench.analysis.summary import summarise
 from modbench.errors import OptionError
@@ -85,7 +86,7 @@ def summarise_run(name: str, file: RecordFile, started: str | None) -> HistoryRu
     doubts += [f"launches on {len(setups)} machines or versions; the first is shown"] if len(setups) > 1 else []
     doubts += ["no launches"] if not file.records else []
     doubts += ["searches for a limit are not drawn"] if summary.limits else []
-    doubts += [f"{file.num_skipped_lines} damaged lines were passed over"] if file.num_skipped_lines else []
+    doubts += [passed_over(file.num_skipped_lines, "its records")] if file.num_skipped_lines else []
     noted = [found["started"] for found in environments if isinstance(found.get("started"), str)]
     return HistoryRun(
         name=name,

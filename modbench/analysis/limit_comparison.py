@@ -10,6 +10,7 @@ from modbench.analysis.comparison import Comparison
 from modbench.analysis.limits import memory_limit_bytes, method_limits
 from modbench.analysis.matching import Launches, Match, Matching, match_launches
 from modbench.analysis.rows import MethodLimit, failure_text
+from modbench.analysis.same_work import fields_text
 from modbench.analysis.summary import failed_identities
 from modbench.analysis.verdict import Verdict
 from modbench.record import Record
@@ -96,7 +97,7 @@ def _verdict(base: MethodLimit, candidate: MethodLimit) -> Verdict:
 
 def _why_not(match: Match, base: MethodLimit, has_one_machine: bool) -> str:
     if match.differing_work:
-        return f"the work differs: {', '.join(match.differing_work)}"
+        return f"the work differs: {fields_text(match.differing_work)}"
     for side, launches in (("base", match.base), ("candidate", match.candidate)):
         failed = failed_identities(launches.records)
         if failed:

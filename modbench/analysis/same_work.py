@@ -12,13 +12,14 @@ from modbench.record import Record
 MAX_KEEP_RATIO_DIFFERENCE = 0.01
 ROUNDING = 1e-9
 MAX_FIELDS = 4
+HASHED = {"workload.prompt.sha256": "the prompt's text changed", "model.config_sha256": "the model's config changed"}
 
 
 def why_other_work(match: Match) -> str:
     """Why no metric of the two is comparable."""
     fields = match.differing_work
     if fields:
-        return f"the work differs: {_listed(fields)}"
+        return f"the work differs: {fields_text(fields)}"
     return _why_wrong(match) or _why_other_tokens(match) or _why_other_keep_ratios(match)
 
 
@@ -30,9 +31,16 @@ def why_other_baseline(match: Match) -> str:
             return f"{side}: the baseline has no ok launch"
     fields = differing_work(base.ok[0], candidate.ok[0])
     if fields or _point_ids(base) != _point_ids(candidate):
-        return f"the baseline's work differs: {_listed(fields or ('point_id',))}"
+        return f"the baseline's work differs: {fields_text(fields or ('point_id',))}"
     reason = _why_wrong(Match(base, candidate))
     return f"baseline of {reason}" if reason else ""
+
+
+def fields_text(fields: Sequence[str]) -> str:
+    """The first few fields of the work; a hash with what it is of."""
+    shown = [f"{field} ({HASHED[field]})" if field in HASHED else field for field in fields[:MAX_FIELDS]]
+    more = len(fields) - MAX_FIELDS
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def no_launch_text(records: Sequence[Record]) -> str:
@@ -71,8 +79,3 @@ def _why_other_keep_ratios(match: Match) -> str:
 
 def _point_ids(launches: Launches) -> set[str]:
     return {record.point_id for record in launches.ok}
-
-
-def _listed(fields: Sequence[str]) -> str:
-    more = len(fields) - MAX_FIELDS
-    return ", ".join(fields[:MAX_FIELDS]) + (f" and {more} more" if more > 0 else "")

@@ -69,7 +69,7 @@ def test_points_with_the_same_axes_and_other_work_say_which_fields_differ():
     other = reworked(make_side("new"), cell="two", workload={"prompt": {"text": "/b/prose", "sha256": "2"}, "seed": 7})
     line = line_of(compare(base, other))
     assert line.verdict is Verdict.NOT_COMPARABLE
-    assert line.reason == "the work differs: workload.prompt.sha256, workload.seed"
+    assert line.reason == "the work differs: workload.prompt.sha256 (the prompt's text changed), workload.seed"
 
 
 def test_another_setting_of_one_method_leaves_the_others_comparable():

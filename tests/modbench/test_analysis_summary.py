@@ -330,7 +330,7 @@ def test_footnotes_are_deduplicated_and_name_their_methods():
     notes = {note.text: note.methods for note in summary.footnotes}
     assert notes["calibrated random router"] == ("threshold", "masked")
     assert notes["no verdict below 8 pairs"] == ("threshold", "masked")
-    assert next(iter(notes)).startswith("2 damaged line(s)")
+    assert next(iter(notes)).startswith("2 damaged lines of the records were")
     few = summarise([make_record(samples=Samples(ttft_s=[1.0], tpot_s=[0.1], itl_s=[0.1] * 30))])
     assert any("p95 n/a (needs 59), p99 n/a (needs 299)" in note.text for note in few.footnotes)
 

@@ -79,6 +79,16 @@ def test_a_run_whose_time_was_up_says_so_beside_its_scores(tmp_path):
     assert "the budget ended it" in board["doubts"]
 
 
+def test_a_scenario_that_searches_a_size_is_left_out_and_told(tmp_path):
+    write_claims(tmp_path / "claims")
+    write_claims(tmp_path / "claims", SEARCH, "searching.yaml")
+    done = modbench("report", "--scoreboard", "--scenarios", "claims", "--format", "json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["boards"]) == 1
+    assert [note for note in found["left_out"] if "claims/searching.yaml: left out: it searches a size" in note]
+
+
 def test_markdown_goes_to_standard_output_alone(tmp_path):
     write_claims(tmp_path / "claims")
     done = modbench("report", "--scoreboard", "--scenarios", "claims", "--format", "markdown", folder=tmp_path)
@@ -92,7 +102,7 @@ def test_markdown_goes_to_standard_output_alone(tmp_path):
     ("arguments", "message"),
     [
         (["--scoreboard"], "--scenarios: got scenarios/paper, where no *.yaml is; expected a folder of scenarios"),
-        (["--scoreboard", "--scenarios", "searching"], "s.yaml with a search; expected sizes"),
+        (["--scoreboard", "--scenarios", "searching"], "got searching, where every scenario searches a size"),
         (["--scoreboard", "--scenarios", "claims", "nowhere"], "nowhere: no run there"),
         (["--scoreboard", "--scenarios", "claims", "--device", "h2000"], "--device: got 'h2000'; expected one of"),
         (["--scoreboard", "--scenarios", "claims", "--format", "pytest-benchmark"], "expected console, markdown or"),

@@ -34,7 +34,7 @@ class MappingExecutor(ScriptedExecutor):
             return JobResult(error="killed") if is_broken else JobResult(keep_map=new_keep_map_record(job.spec))
         result = super().run(job, timeout_s)
         if result.record is not None and result.record.status == "ok":
-            result.record.keep_ratio = KeepRatios(prefill=[*KEEP[job.spec.method], 1.0, 1.0])
+            result.record.keep_ratio = KeepRatios(prefill=KEEP[job.spec.method])
             result.record.flags = [RANDOM_ROUTER] if job.spec.method == "threshold" else []
         return result
 
@@ -54,7 +54,7 @@ def test_each_routed_method_is_mapped_once_at_its_longest_context_after_all_that
     runner = mapped_run(tmp_path, executor)
     assert executor.mapped() == MAPPED
     assert [job.kind for job in executor.jobs][-3:] == ["launch", "keep_map", "keep_map"]
-    rows = load_keep_maps(runner.folder.path)
+    rows = load_keep_maps(runner.folder.path).rows
     assert [(row.method, row.context, row.router) for row in rows] == [
         ("threshold", 32, RANDOM_ROUTER),
         ("topk", 32, None),
@@ -96,6 +96,6 @@ def test_resume_maps_what_is_missing_and_nothing_again(tmp_path):
 
 def test_a_launch_that_fails_is_a_row_and_leaves_the_exit_code(tmp_path):
     runner = mapped_run(tmp_path, MappingExecutor(broken="topk"))
-    errors = {(row.method, row.error) for row in load_keep_maps(runner.folder.path)}
+    errors = {(row.method, row.error) for row in load_keep_maps(runner.folder.path).rows}
     assert errors == {("threshold", None), ("topk", "killed")}
     assert exit_code(runner.records.values(), num_unmet=0) == 0

@@ -56,6 +56,12 @@ modbench.report.write.draw_plots = lambda summary: []  # a second per run, and n
 """
 
 
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch):
+    """The pytest inside is nobody's worker; pytest-benchmark would take it for one where this suite runs on several."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 def run_pytest(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """A pytest in a process of its own with the plugin, named only where the environment does not load it by itself."""
     plugin = () if IS_INSTALLED else ("-p", "modbench.pytest_plugin")

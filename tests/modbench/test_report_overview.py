@@ -132,7 +132,7 @@ def test_routine_doubts_are_counted_and_others_named_in_few_words():
 def test_a_doubt_about_the_whole_run_is_about_every_number():
     summary = summarise(make_quads(1), num_skipped_lines=2)
     (note,) = weighty_doubts(summary)
-    assert brief_doubt(note, summary) == "2 damaged line(s) of the records file were passed over"
+    assert brief_doubt(note, summary) == "2 damaged lines of the records were passed over"
     assert doubts_about(summary, ("threshold",), "cell-1024-1") == [note.text]
     long = Footnote("word " * 40, ("threshold",))
     assert len(brief_doubt(long, summary)) < 80

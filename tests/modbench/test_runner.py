@@ -299,3 +299,9 @@ def test_damaged_run_files_are_one_line(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(OutputError, match="not readable as JSON"):
         read_run_file(tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(OutputError, match=r"no run there \(run.json is missing\)"):
+        read_run_file(tmp_path)
+    (tmp_path / "records.jsonl").touch()
+    with pytest.raises(OutputError, match="records.jsonl: it is a file; expected the folder of a modbench run"):
+        read_run_file(tmp_path / "records.jsonl")

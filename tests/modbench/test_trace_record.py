@@ -26,25 +26,26 @@ def test_every_cell_and_method_has_a_file_of_its_own(tmp_path):
 
 
 def test_rows_are_read_back_and_the_last_of_a_cell_and_method_counts(tmp_path):
-    assert load_traces(tmp_path) == []
+    assert load_traces(tmp_path).rows == []
     first = new_trace_record(spec_of(tmp_path), error="killed\nat once")
     second = new_trace_record(spec_of(tmp_path)).model_copy(update={"host_s": {"prefill": {"mlp": 0.5}}})
     other = new_trace_record(spec_of(tmp_path, cell_id="other"))
     for trace in (first, other, second):
         append_trace(tmp_path, trace)
-    assert load_traces(tmp_path) == [second, other]
+    assert load_traces(tmp_path).rows == [second, other]
 
 
-def test_damaged_newer_and_unfinished_lines_are_passed_over(tmp_path):
+def test_damaged_newer_and_unfinished_lines_are_passed_over_and_counted(tmp_path):
     trace = new_trace_record(spec_of(tmp_path))
     append_trace(tmp_path, trace)
     path = tmp_path / TRACES_FILE
     whole = path.read_text()
     newer = whole.replace('"schema_version":1', '"schema_version":2')
     path.write_text('{"half": \n' + newer + whole + whole[:40])
-    assert load_traces(tmp_path) == [trace]
+    found = load_traces(tmp_path)
+    assert (found.rows, found.num_skipped_lines) == ([trace], 2)
     append_trace(tmp_path, new_trace_record(spec_of(tmp_path, "other")))
-    assert len(load_traces(tmp_path)) == 2, "a new row does not continue the unfinished line"
+    assert len(load_traces(tmp_path).rows) == 2, "a new row does not continue the unfinished line"
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path):

@@ -43,7 +43,7 @@ def test_each_method_is_traced_once_per_cell_after_all_that_is_measured(tmp_path
     runner = traced_run(tmp_path, executor)
     assert executor.traced() == ALL
     assert [job.kind for job in executor.jobs][-len(ALL) - 1 :] == ["launch"] + ["trace"] * len(ALL)
-    assert len(load_traces(runner.folder.path)) == len(ALL)
+    assert len(load_traces(runner.folder.path).rows) == len(ALL)
     assert {job.trace_folder for job in executor.jobs if job.kind == "trace"} == {str(runner.folder.path)}
     assert not {job.spec.launch_id for job in executor.jobs if job.kind == "trace"} & set(runner.records)
 
@@ -85,6 +85,6 @@ def test_methods_without_numbers_are_not_traced(tmp_path):
 def test_a_traced_launch_that_fails_is_a_row_and_leaves_the_exit_code(tmp_path):
     executor = TracingExecutor(broken="threshold")
     runner = traced_run(tmp_path, executor)
-    errors = {(trace.method, trace.error) for trace in load_traces(runner.folder.path)}
+    errors = {(trace.method, trace.error) for trace in load_traces(runner.folder.path).rows}
     assert errors == {("dense", None), ("threshold", "killed after 600 s in phase trace")}
     assert exit_code(runner.records.values(), num_unmet=0) == 0
