@@ -90,7 +90,9 @@ def make_scoreboards(
         own = [(run, measured) for run, measured in found if measured]
         counted |= {run.folder for run, _ in own}
         boards += [_board(item, device, run, measured) for run, measured in own] or [_board(item, device)]
-    notes = [f"{path}: left out: it searches a size, and a scoreboard scores points of given sizes" for path in searches]
+    notes = [
+        f"{path}: left out: it searches a size, and a scoreboard scores points of given sizes" for path in searches
+    ]
     return boards, notes + [_note(run) for run in read if run.folder not in counted]
 
 

@@ -15,10 +15,12 @@ from modbench.analysis.estimate import Budget
 from modbench.analysis.memory_model import OVERHEAD_BYTES
 from modbench.analysis.payoff import payoffs
 from modbench.analysis.prediction import Ceilings
+from modbench.analysis.verdict import Verdict
 from modbench.cli import app
 from modbench.command_run import make_document
 from modbench.devices import named_device
 from modbench.estimate_target import Options, read_target
+from modbench.report.tables import verdict_of
 from modbench.scenario import load_scenario
 
 PROJECT = Path(__file__).parents[1]
@@ -83,6 +85,19 @@ def copied_share() -> list[float]:
     ]
 
 
+def keep_ratio_prefill() -> list[float]:
+    return [
+        values("cpu-keep-ratio-epyc", "prefill_speedup", method, 2048)[0]
+        for method in ("keep_6", "threshold", "keep_25", "keep_50")
+    ]
+
+
+def keep_ratio_verdicts() -> list[float]:
+    rows = [row for cell in document("cpu-keep-ratio-epyc").summary.cells for row in cell.rows if not row.is_baseline]
+    found = [verdict_of(row, f"{phase}_speedup") for row in rows for phase in ("prefill", "decode")]
+    return [len(found), found.count(Verdict.FASTER)]
+
+
 def verdicts(name: str) -> list[tuple[str, float]]:
     facts = json.loads((PUBLISHED / "verdicts-epyc" / f"{name}.json").read_text())
     return [(item["verdict"], item["sigma_ratio"]) for item in facts["comparisons"]]
@@ -144,6 +159,9 @@ RECOMPUTED: dict[str, Callable[[], list[float]]] = {
     "copy": copied_share,
     "same-cache": lambda: ends(values("cpu-decode-own-cache-epyc", "decode_speedup")),
     "same-cache-ideal": lambda: ends(values("cpu-decode-own-cache-epyc", "decode_share_of_ideal")),
+    "keep-prefill": keep_ratio_prefill,
+    "keep-ideal": lambda: ends(values("cpu-keep-ratio-epyc", "prefill_share_of_ideal")),
+    "keep-verdicts": keep_ratio_verdicts,
     "estimate-fits": lambda: [payoff().scanned[-1].context, payoff().dense_limit],
     "estimate-gain": estimated_gains,
     "estimate-why": estimated_causes,

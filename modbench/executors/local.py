@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -194,7 +195,8 @@ class _Server:
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # of a job that a dead server never read
+                    stream.close()
 
     def _expect(self, word: str, num_values: int) -> list[int]:
         line = self._read_line(SERVER_START_TIMEOUT_S)

@@ -159,10 +159,10 @@ def _tied(text: str) -> str:
 
 
 def _unbroken(text: str) -> Any:
-    """The text, escaped, with short words that begin with a number on one line: `8-layer`. Its characters stay as they are."""
+    """The text, escaped, with short words with a hyphen on one line: `8-layer`, `threshold-p`. Its characters stay as they are."""
     from markupsafe import Markup
 
-    parts = re.split(r"(\d{1,4}-\w{1,12})", text)  # every other part is such a word
+    parts = re.split(r"(?<![\w-])(\w{1,12}-\w{1,12})(?![\w-])", text)  # every other part is such a word
     words = [
         Markup('<span class="word">{}</span>').format(part) if index % 2 else part for index, part in enumerate(parts)
     ]

@@ -19,7 +19,7 @@ from modbench.report.tables import (
     row_state,
     speedup_text,
     status_text,
-    verdict_text,
+    verdicts_text,
 )
 from modbench.units import format_bytes, format_factor, format_percent
 
@@ -89,9 +89,8 @@ def point_verdict(row: MethodRow) -> str:
         return "wrong: " + ", ".join(one_line(failure_text(name)) for name in row.failed_identities)
     if row.is_baseline:
         return "baseline"
-    words = [(phase, verdict_text(row, f"{phase}_speedup")) for phase in ("prefill", "decode")]
-    judged = ", ".join(f"{phase} {word}" for phase, word in words if word != NOTHING)
-    return judged or one_line(row.no_verdict or NOTHING)
+    judged = verdicts_text(row)
+    return judged if judged != NOTHING else one_line(row.no_verdict or NOTHING)
 
 
 def _row(cell: CellSummary, row: MethodRow, axes: list[str]) -> PointRow:

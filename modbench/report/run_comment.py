@@ -37,7 +37,7 @@ from modbench.report.tables import (
     method_text,
     speedup_text,
     status_text,
-    verdict_text,
+    verdicts_text,
 )
 from modbench.units import format_factor, format_percent
 
@@ -46,7 +46,6 @@ UNBOUNDED = 2**31
 MAX_ANSWER, MAX_FACTS, MAX_COMMAND = 600, 400, 2_000  # characters
 MAX_ANSWERS_BYTES, MAX_TABLE_BYTES, MAX_PROBLEMS_BYTES, MAX_ENVIRONMENT_BYTES = 10_000, 5_000, 6_000, 6_000
 JOINING_BYTES = 1_000  # what joins the parts, and says what is left out
-PHASES = ("prefill", "decode")
 COLUMNS = (
     Column("Method", is_numeric=False),
     Column("TTFT"),
@@ -151,13 +150,10 @@ def _known(value: float | None, words: Callable[[float], str]) -> str:
 
 
 def _verdict_text(row: MethodRow) -> str:
-    """Of both phases, in one word where they agree; of a wrong row what is wrong."""
+    """Of both phases; of a wrong row what is wrong."""
     if row.is_wrong:
         return "wrong: " + ", ".join(failure_text(name) for name in row.failed_identities)
-    words = {phase: verdict_text(row, f"{phase}_speedup") for phase in PHASES}
-    if len(set(words.values())) == 1:
-        return words["prefill"]
-    return ", ".join(f"{phase} {word}" for phase, word in words.items())
+    return verdicts_text(row)
 
 
 def _problems(document: Document) -> list[str]:

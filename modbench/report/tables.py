@@ -214,6 +214,14 @@ def verdict_text(row: MethodRow, name: str) -> str:
     return "open" if verdict is Verdict.UNDECIDED else verdict.value
 
 
+def verdicts_text(row: MethodRow) -> str:
+    """The verdicts of both phases: one word where they agree."""
+    words = {phase: verdict_text(row, f"{phase}_speedup") for phase in ("prefill", "decode")}
+    if len(set(words.values())) == 1:
+        return words["prefill"]
+    return ", ".join(f"{phase} {word}" for phase, word in words.items() if word != NOTHING)
+
+
 def status_text(row: MethodRow) -> str:
     """How the launches ended: `oom × 2`."""
     counts = row.status_counts.items()

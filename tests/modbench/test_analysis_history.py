@@ -147,7 +147,10 @@ def test_a_run_of_several_commits_or_machines_says_so():
     mixed = [r.model_copy(update={"environment": {"git_sha": str(i % 2)}}) for i, r in enumerate(records)]
     run = summarise_run("a", RecordFile(Path("a"), mixed, 2), None)
     assert run.git_sha == "0"
-    assert run.doubts == ("launches of 2 commits; the first is shown", "2 damaged lines of its records were passed over")
+    assert run.doubts == (
+        "launches of 2 commits; the first is shown",
+        "2 damaged lines of its records were passed over",
+    )
     moved = [
         r.model_copy(update={"environment": {"machine": {"fingerprint": str(i % 2)}}}) for i, r in enumerate(records)
     ]

@@ -146,6 +146,15 @@ def test_a_server_that_dies_is_an_error_and_leaves_nothing(tmp_path):
             running.run(make_job(tmp_path, "dense"), LIMIT_S)
 
 
+def test_a_job_that_a_dead_server_never_read_does_not_hide_its_error(tmp_path):
+    with LocalExecutor("spawn", tmp_path / "worker.log") as running:
+        running.run(entry_job(tmp_path, "absent", "guard"), LIMIT_S)
+        os.kill(running._server._process.pid, signal.SIGKILL)
+        running._server._process.wait()  # its end of the pipe is closed for sure
+        with pytest.raises(LaunchError, match="launch server: it died"):
+            running.run(make_job(tmp_path, "dense"), LIMIT_S)
+
+
 def test_a_failed_guard_job_is_an_error_line(executor, tmp_path):
     result = executor.run(entry_job(tmp_path, "exits", "guard"), LIMIT_S)
     assert result.record is None

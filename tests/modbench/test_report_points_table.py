@@ -52,7 +52,7 @@ def test_what_is_unknown_has_no_sort_value():
 
 def test_verdicts_failures_and_wrong_methods_are_told_in_the_last_column():
     rows = {(row.where, row.method): row for row in points_table(golden_document().summary).rows}
-    assert texts(rows["context 1,024", "threshold"])[-1] == "prefill open, decode open"
+    assert texts(rows["context 1,024", "threshold"])[-1] == "open"
     assert texts(rows["context 4,096", "threshold"])[-1] == "no verdict below 8 pairs"
     wrong, lost = rows["context 1,024", "masked"], rows["context 4,096", "masked"]
     assert (wrong.state, texts(wrong)[-1]) == ("wrong", "wrong: identity causal failed")

@@ -300,8 +300,8 @@ def test_damaged_run_files_are_one_line(tmp_path):
     with pytest.raises(OutputError, match="not readable as JSON"):
         read_run_file(tmp_path)
     (tmp_path / "run.json").unlink()
-    with pytest.raises(OutputError, match=r"no run there \(run.json is missing\)"):
+    with pytest.raises(OutputError, match=r"no run there \(run\.json is missing\)"):
         read_run_file(tmp_path)
     (tmp_path / "records.jsonl").touch()
-    with pytest.raises(OutputError, match="records.jsonl: it is a file; expected the folder of a modbench run"):
+    with pytest.raises(OutputError, match=r"records\.jsonl: it is a file; expected the folder of a modbench run"):
         read_run_file(tmp_path / "records.jsonl")
