@@ -15,3 +15,7 @@ class RoutingError(ValueError):
 
 class TextError(ValueError):
     """A text to look at is missing or empty, or it, its tokens or the layers asked for do not fit the model."""
+
+
+class DataError(ValueError):
+    """Training data, their settings or their tokenizer cannot be used."""
