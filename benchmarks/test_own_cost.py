@@ -1,4 +1,4 @@
-"""What modbench itself costs: start-up, validation, the report of 1,000 records, the comparison of 10,000. Targets:
+"""What modbench itself costs: start-up, validation, the report of 1,000 records, reading and comparing 10,000. Targets:
 docs/performance.md.
 
 Run with: .venv/bin/python -m pytest benchmarks/test_own_cost.py
@@ -75,6 +75,13 @@ def test_estimate_of_a_70b_model(benchmark):
 def test_compare_of_10000_records(benchmark, two_long_runs):
     command = ("compare", *(str(folder) for folder in two_long_runs))
     benchmark.pedantic(run_program, args=command, rounds=3, warmup_rounds=1)
+
+
+def test_reading_of_10000_records(benchmark, two_long_runs):
+    def read_both() -> int:
+        return sum(len(read_records(folder)) for folder in two_long_runs)
+
+    assert benchmark.pedantic(read_both, rounds=3, warmup_rounds=1) == NUM_COMPARED
 
 
 def test_analysis_and_report_of_1000_records(benchmark, thousand_records, tmp_path):

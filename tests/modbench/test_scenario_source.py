@@ -1,6 +1,5 @@
 """YAML text -> plain data with lines: everything YAML can do wrong is one clean error."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -66,11 +65,10 @@ def test_bad_yaml_is_one_line_with_file_and_line(text: str, expected: str) -> No
     assert caught.value.exit_code == 2, "a scenario error is a usage error"
 
 
-def test_a_billion_laughs_fails_in_milliseconds() -> None:
-    start = time.perf_counter()
+@pytest.mark.timeout(60)  # it fails in milliseconds; expanded it would fill the memory
+def test_a_billion_laughs_is_counted_before_anything_is_expanded() -> None:
     with pytest.raises(ScenarioError, match="aliases expand"):
         parse_scenario_text(BILLION_LAUGHS, "f.yaml")
-    assert time.perf_counter() - start < 0.5, "nothing is expanded before it is counted"
 
 
 def test_lines_are_those_of_keys_and_items() -> None:
