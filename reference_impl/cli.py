@@ -11,12 +11,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from reference_impl.errors import ModConfigError, RoutingError, TextError, UnsupportedModelError
+from reference_impl.errors import (
+    DataError,
+    ModConfigError,
+    RoutingError,
+    TextError,
+    TrainingError,
+    UnsupportedModelError,
+)
 from reference_impl.visible_text import visible_line
 
 app = typer.Typer(
     name="python -m reference_impl",
-    help="Mixture-of-Depths models by MoDification: look at what they do.",
+    help="Mixture-of-Depths models by MoDification: train them, and look at what they do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,14 +67,87 @@ def keepmap(
     keepmap_command(options, Console(width=width))
 
 
+@app.command()
+def train(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a converted model, or of a dense one.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A new folder; the trained model will be in OUT/model.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The text, as YAML.", show_default="Python's library and this project"),
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings of the training, as YAML.")] = None,
+    teacher: Annotated[Path | None, typer.Option(metavar="DENSE", help="A model folder to distill from.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="load_reducing, keep_budget, topk_predictor, none, or module:factory, whose code is run.",
+        ),
+    ] = None,
+    target_keep_ratio: Annotated[
+        float | None, typer.Option(metavar="R", help="Share of the tokens that keep_budget lets routed layers keep.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in OUT.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    mode: Annotated[str | None, typer.Option(help="full, router or lora.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per device.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of everything but the routers.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    distillation: Annotated[float | None, typer.Option(help="Weight of the divergence from the teacher.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    log_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(help="Steps between losses on held-out text.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Train a converted model, or a dense one as a baseline; options go before the settings' file."""
+    from reference_impl.train_command import TrainOptions, train_command
+
+    typed = (
+        *(
+            ("steps", steps),
+            ("mode", mode),
+            ("batch_size", batch_size),
+            ("learning_rate", learning_rate),
+            ("seed", seed),
+        ),
+        *(
+            ("precision", precision),
+            ("distillation", distillation),
+            ("log_every", log_every),
+            ("save_every", save_every),
+        ),
+        ("evaluate_every", evaluate_every),
+    )
+    options = TrainOptions(
+        model=model,
+        output=output,
+        data=data,
+        settings=settings,
+        given={name: value for name, value in typed if value is not None},
+        teacher=teacher,
+        objective=objective,
+        target_keep_ratio=target_keep_ratio,
+        is_resumed=resume,
+        has_tensorboard=tensorboard,
+        command=tuple(sys.argv),
+    )
+    trained = train_command(options, None if quiet else Console(stderr=True))
+    Console().print(Text(visible_line(f"model: {trained}")), soft_wrap=True)
+
+
 def main() -> None:
     """Run the program; what the user can mend ends as one line on stderr and exit code 2."""
     try:
         app()
-    except (ModConfigError, RoutingError, TextError, UnsupportedModelError) as error:
+    except (DataError, ModConfigError, RoutingError, TextError, TrainingError, UnsupportedModelError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename}: cannot be written: {error.strerror}; name a file in a folder that is there")
+        where = error.filename or "a file"
+        _fail(f"{where}: cannot be written: {error.strerror}; name a file in a folder that is there")
 
 
 def _fail(text: str) -> None:

@@ -12,7 +12,33 @@ from reference_impl.errors import ModConfigError
 
 OPERATORS = ("threshold", "topk", "masked", "kv_only")
 GATES = ("shared", "unit")
-OBJECTIVES = ("load_reducing", "none")
+OBJECTIVES = ("load_reducing", "keep_budget", "topk_predictor", "none")
+BUDGETS = ("layer", "model")
+SKIPPED_GRADIENTS = ("none", "straight_through")
+CHOICES = {
+    "operator": OPERATORS,
+    "gate": GATES,
+    "objective": OBJECTIVES,
+    "budget": BUDGETS,
+    "skipped_gradient": SKIPPED_GRADIENTS,
+}
+TRAINING_SETTINGS = (  # that change nothing about a trained model
+    "objective",
+    "objective_alpha",
+    "target_keep_ratio",
+    "budget",
+    "budget_anneal",
+    "skipped_gradient",
+)
+NUMBERS = (
+    "threshold_p",
+    "capacity",
+    "router_bias",
+    "router_std",
+    "objective_alpha",
+    "target_keep_ratio",
+    "budget_anneal",
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +59,15 @@ class ModConfig:
         router_bias: initial router bias in logits. Source: our choice; 2.0 puts gates near 0.88, so conversion starts near
             the dense model, keeping nearly every token.
         router_std: standard deviation of the initial router weights, times 1/sqrt(hidden size). Source: our choice.
-        objective: what training adds to the language-model loss: `load_reducing` (the paper's, see objective.py) or `none`.
-        objective_alpha: factor of the objective, >= 0. Source: 0.01 in secondary reports of the paper.
+        objective: what training adds to the language-model loss (objective.py): `load_reducing` (the paper's), `keep_budget` (a
+            chosen keep ratio, our choice), `topk_predictor` (MoD's, for `topk` at decode), or `none`.
+        objective_alpha: factor of `load_reducing` and `topk_predictor`, >= 0. Source: 0.01 in secondary reports of the paper.
+        target_keep_ratio: share in (0, 1] of the tokens that `keep_budget` lets routed layers keep. 1/9 makes the KV cache of an
+            interleaved model 1.8 times smaller.
+        budget: `layer` holds every routed layer to the target, `model` their mean alone.
+        budget_anneal: share in [0, 1] of the training over which the target falls evenly from 1 to its value.
+        skipped_gradient: what a token that a layer skips tells its router: `none` (the paper's, as far as is known), or
+            `straight_through`, an estimate of what keeping it would have changed in the loss (our choice; executions.py).
 
     Raises:
         ModConfigError: a value is out of its range.
@@ -47,31 +80,51 @@ class ModConfig:
     gate: Literal["shared", "unit"] = "shared"
     router_bias: float = 2.0
     router_std: float = 1.0
-    objective: Literal["load_reducing", "none"] = "load_reducing"
+    objective: Literal["load_reducing", "keep_budget", "topk_predictor", "none"] = "load_reducing"
     objective_alpha: float = 0.01
+    target_keep_ratio: float = 1 / 9
+    budget: Literal["layer", "model"] = "layer"
+    budget_anneal: float = 0.0
+    skipped_gradient: Literal["none", "straight_through"] = "none"
 
     def __post_init__(self) -> None:
-        if self.operator not in OPERATORS:
-            raise ModConfigError(f"operator: got {self.operator!r}; expected one of {', '.join(OPERATORS)}")
-        if self.gate not in GATES:
-            raise ModConfigError(f"gate: got {self.gate!r}; expected one of {', '.join(GATES)}")
-        if self.objective not in OBJECTIVES:
-            raise ModConfigError(f"objective: got {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
-        for name in ("threshold_p", "capacity", "router_bias", "router_std", "objective_alpha"):
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ModConfigError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        for name in NUMBERS:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise ModConfigError(f"{name}: got {value!r}; expected a number")
         if not 0 <= self.threshold_p < 1:
             raise ModConfigError(f"threshold_p: got {self.threshold_p}; expected a number in [0, 1)")
-        if not 0 < self.capacity <= 1:
-            raise ModConfigError(f"capacity: got {self.capacity}; expected a number in (0, 1]")
-        if not 0 <= self.router_std < math.inf:
-            raise ModConfigError(f"router_std: got {self.router_std}; expected a finite number >= 0")
+        for name in ("capacity", "target_keep_ratio"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ModConfigError(f"{name}: got {getattr(self, name)}; expected a number in (0, 1]")
+        if not 0 <= self.budget_anneal <= 1:
+            raise ModConfigError(f"budget_anneal: got {self.budget_anneal}; expected a number in [0, 1]")
         if not math.isfinite(self.router_bias):
             raise ModConfigError(f"router_bias: got {self.router_bias}; expected a finite number")
-        if not 0 <= self.objective_alpha < math.inf:
-            raise ModConfigError(f"objective_alpha: got {self.objective_alpha}; expected a finite number >= 0")
+        for name in ("router_std", "objective_alpha"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ModConfigError(f"{name}: got {getattr(self, name)}; expected a finite number >= 0")
+        if (self.objective == "topk_predictor") > (self.operator == "topk"):
+            raise ModConfigError(f"objective: got topk_predictor for operator {self.operator}; expected operator topk")
+        if self.objective == "keep_budget" and self.threshold_p == 0:
+            raise ModConfigError(
+                "threshold_p: got 0, at which every token is kept; keep_budget expects a number in (0, 1)"
+            )
+        if self.objective == "keep_budget" and self.operator == "topk":
+            raise ModConfigError("objective: got keep_budget for operator topk, whose capacity decides; leave one out")
+        if self.skipped_gradient == "straight_through" and self.operator != "threshold":
+            raise ModConfigError(
+                f"skipped_gradient: got straight_through for operator {self.operator}; expected operator threshold"
+            )
         object.__setattr__(self, "routed_layers", _checked_layers(self.routed_layers))
+
+    @property
+    def has_layer_budget(self) -> bool:
+        """Whether each routed layer is held to a keep ratio, by its bias alone."""
+        return self.objective == "keep_budget" and self.budget == "layer"
 
     def resolve_layers(self, num_layers: int) -> tuple[int, ...]:
         """Indices of the routed layers of a model with `num_layers` layers, ascending.

@@ -19,3 +19,7 @@ class TextError(ValueError):
 
 class DataError(ValueError):
     """Training data, their settings or their tokenizer cannot be used."""
+
+
+class TrainingError(ValueError):
+    """A training cannot start, go on or be resumed as asked; what it has saved is untouched."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.packing import Packing
-from reference_impl.ragged_attention import VARLEN_ATTENTION, RaggedStep
+from reference_impl.ragged_attention import VARLEN_ATTENTION, IfKept, RaggedStep
 from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.ranges import CACHE_APPEND, SCATTER, named_range
 
@@ -56,10 +56,49 @@ def run_packed(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_B
         )
         output_BTD = packing.scatter(hidden_BTD, layer.add_mlp(packed_1PD, gate_1P1))
     else:
-        output_BTD = hidden_BTD
+        output_BTD = hidden_BTD + _zero_of_weights(layer, hidden_BTD) if _is_one_of_several(layer) else hidden_BTD
     if cache_layer is not None:
         cache_layer.advance(packing.num_tokens)
     return output_BTD
+
+
+def _is_one_of_several(layer: "RoutedLayer") -> bool:
+    """Whether other processes train the same weights; they may keep tokens where this one keeps none."""
+    if not (layer.training and torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized()):
+        return False
+    return distributed.get_world_size() > 1
+
+
+def _zero_of_weights(layer: "RoutedLayer", hidden_BTD: Tensor) -> Tensor:
+    """A zero that gives the layer's weights gradients of zero: sharded weights exchange gradients, so all need to have some."""
+    zeros = [parameter.sum() * 0 for parameter in layer.parameters() if parameter.requires_grad]
+    return torch.stack(zeros).sum().to(hidden_BTD.dtype) if zeros else hidden_BTD.new_zeros(())
+
+
+def run_straight_through(
+    layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall
+) -> Tensor:
+    """The method in training, where every token, skipped ones too, tells its gate what being kept is worth.
+
+    The output is that of `run_packed`. Its gradient has another term: the gate gets the loss's gradient along what the layer adds
+    to the token, or would add: with attention to the kept tokens and to itself, at a gate of at least p. Nothing else gets a
+    gradient from skipped tokens. It costs a forward of the layer over all tokens, without a backward.
+
+    Source: straight-through estimation (Bengio et al., arXiv 1308.3432); in this place it is our choice.
+    """
+    output_BTD = run_packed(layer, hidden_BTD, gate_BT, keep_BT, call)
+    with torch.no_grad():
+        gate_BT1 = gate_BT.clamp(min=layer.routing.config.threshold_p)[..., None]
+        whole = Packing.from_mask(torch.ones_like(keep_BT))
+        computed_BTD = layer.add_attention(
+            lambda: hidden_BTD,
+            gate_BT1,
+            attention_mask=None,
+            position_embeddings=call.position_embeddings,
+            ragged=RaggedStep(whole, None, call.backend, if_kept=IfKept(keep_BT, call.packed_sequences)),
+        )
+        added_BTD = layer.add_mlp(computed_BTD, gate_BT1) - hidden_BTD
+    return output_BTD + (gate_BT - gate_BT.detach())[..., None].to(output_BTD.dtype) * added_BTD
 
 
 def run_kv_only(layer: "RoutedLayer", hidden_BTD: Tensor, gate_BT: Tensor, keep_BT: Tensor, call: LayerCall) -> Tensor:

@@ -18,7 +18,7 @@ from reference_impl.attention import AttentionNeeds, resolve_backend
 from reference_impl.chunked_layer import MaskedLayer
 from reference_impl.config import ModConfig
 from reference_impl.errors import UnsupportedModelError
-from reference_impl.executions import EXECUTIONS, LayerCall
+from reference_impl.executions import EXECUTIONS, LayerCall, run_straight_through
 from reference_impl.packing import packed_sequence_lengths
 from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.ranges import ATTENTION, MLP, ROUTER, named_range
@@ -103,7 +103,15 @@ class RoutedLayer(nn.Module):
             )
         backend = resolve_backend(self.attention_backend, hidden_states.device, hidden_states.dtype, self.needs)
         call = LayerCall(position_embeddings, past_key_values, cache_layer, backend, packed_sequences)
-        return execution.run(self, hidden_states, gate_BT, keep_BT, call)
+        run = execution.run
+        if self.training and gate_BT.requires_grad and self.routing.config.skipped_gradient == "straight_through":
+            if past_key_values is not None:
+                raise UnsupportedModelError(
+                    "past_key_values: got a cache in training; skipped_gradient straight_through expects whole sequences: leave it "
+                    "out and set use_cache=False"
+                )
+            run = run_straight_through
+        return run(self, hidden_states, gate_BT, keep_BT, call)
 
     def add_attention(self, residual: Callable[[], Tensor], gate_BT1: Tensor, **attention_kwargs: Any) -> Tensor:
         """x + g * attention(x), x being what `residual` gathers; g is one shared gate, or 1 (`gate: unit`).

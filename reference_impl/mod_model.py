@@ -4,8 +4,10 @@ In: a stock model's forward and `generate` calls. Out: the same results, with `M
 """
 
 import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 import transformers
 from packaging.version import Version
 from torch import Tensor
@@ -13,12 +15,12 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from reference_impl.chunked_layer import MaskedLayer
-from reference_impl.config import ModConfig
+from reference_impl.config import TRAINING_SETTINGS, ModConfig
 from reference_impl.errors import ModConfigError, UnsupportedModelError
 from reference_impl.executions import EXECUTIONS
 from reference_impl.kv_cache import ModCache
 from reference_impl.mod_layer import RoutedLayer, fit_slot, refuse_attention, route_layers, sliding_windows
-from reference_impl.objective import OBJECTIVES, LayerLoad
+from reference_impl.objective import LayerLoad
 from reference_impl.packing import has_restart, packed_sequence_lengths, positions_of_sequences
 from reference_impl.ragged_layer import RaggedLayer
 from reference_impl.routing import Routing, RoutingReport
@@ -72,6 +74,20 @@ class ModModel:
         self._no_split_modules = {type(layer).__name__ for layer in layers}
         self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), "router"}
 
+    def set_objective(self, **settings: Any) -> None:
+        """Change how the model is trained from here on: some of `TRAINING_SETTINGS` (config.py), which it also saves.
+
+        Raises:
+            ModConfigError: another setting, or a value out of its range.
+        """
+        other = sorted(set(settings) - set(TRAINING_SETTINGS))
+        if other:
+            raise ModConfigError(
+                f"{other[0]}: cannot be changed after the conversion; expected some of {', '.join(TRAINING_SETTINGS)}"
+            )
+        self.routing.set_config(replace(self.routing.config, **settings))
+        self.config.modification = self.routing.config.to_dict()
+
     def _own_config(self) -> None:
         """A configuration of the MoDified class for this model alone: a stock model may share the one it was built from."""
         if isinstance(self.config, self.mod_config_class):
@@ -118,7 +134,7 @@ class ModModel:
                 position_ids, attention_mask, past_key_values, use_cache, inputs.shape[0]
             )
             kwargs["packed_sequences"] = sequences
-            if sequences is not None:
+            if sequences is not None or self._estimates_skipped(use_cache):
                 use_cache = False
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if use_cache and past_key_values is None:
@@ -139,11 +155,22 @@ class ModModel:
             "logits_to_keep": logits_to_keep,
             **kwargs,
         }
-        if labels is None or not self.training or self.routing.config.objective == "none":  # type: ignore[attr-defined]
+        if labels is None or not self.training or self.routing.objective is None:  # type: ignore[attr-defined]
             return super().forward(**arguments)  # type: ignore[misc]
         with self.routing.collecting() as loads:
             output = super().forward(**arguments)  # type: ignore[misc]
         return self._with_objective(output, loads, labels, kwargs.get("num_items_in_batch"))
+
+    def _estimates_skipped(self, use_cache: bool | None) -> bool:
+        """Whether this forward trains routers through skipped tokens too; it takes whole sequences, so a cache is refused."""
+        is_training = self.training and torch.is_grad_enabled()  # type: ignore[attr-defined]
+        if not is_training or self.routing.config.skipped_gradient == "none":
+            return False
+        if use_cache:
+            raise UnsupportedModelError(
+                "use_cache: got True in training; skipped_gradient straight_through expects whole sequences: leave it out"
+            )
+        return True
 
     def _check_request(
         self, attention_mask: Any, past_key_values: Cache | None, output_attentions: bool | None
@@ -169,10 +196,12 @@ class ModModel:
         Where the loss is a share of a larger batch (`num_items_in_batch`), so is the objective: by the labels that count here.
         Accumulated over micro-batches it is then their mean, weighted by tokens (our choice).
         """
-        config = self.routing.config
-        objective = OBJECTIVES[config.objective](loads, config.objective_alpha)
+        assert self.routing.objective is not None, "without one there is nothing to add"
+        objective = self.routing.objective(loads, self.routing.config, self.routing.progress)
         if num_items is not None:
             objective = objective * ((labels[..., 1:] != IGNORED_LABEL).sum() / num_items)
+        # not on the output: DDP and autocast make it anew from what the stock class declares
+        self.routing.last_objective = objective.detach()
         if isinstance(output, tuple):
             return (output[0] + objective.to(output[0].device), *output[1:])
         output.loss = output.loss + objective.to(output.loss.device)

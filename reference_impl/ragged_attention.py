@@ -23,11 +23,19 @@ VARLEN_ATTENTION = "mod_varlen"
 
 
 @dataclass(frozen=True)
+class IfKept:
+    """The keep mask (B, T) bool, and the lengths of the sequences that rows hold, where they hold several."""
+
+    keep_BT: Tensor
+    packed_sequences: list[int] | None
+
+
+@dataclass(frozen=True)
 class RaggedStep:
     """What the attention function needs to read kept keys: packed rows, their cache, the backend's name.
 
     `is_first` says that nothing was stored before this forward. `kept` is None where the queries are the kept tokens; the `kv_only`
-    control computes all queries and names the kept ones.
+    control computes all queries and names the kept ones. With `if_kept` all tokens ask too, each as if it were kept.
     """
 
     packing: Packing
@@ -35,6 +43,7 @@ class RaggedStep:
     backend: str
     is_first: bool = False
     kept: Packing | None = None
+    if_kept: IfKept | None = None
 
 
 def mod_varlen_attention(
@@ -77,6 +86,8 @@ def mod_varlen_attention(
     num_seen = 0 if cache_layer is None else cache_layer.seen
     if sliding_window is not None and num_seen + packing.num_tokens <= sliding_window:
         sliding_window = None  # too few tokens for it to hide one
+    if ragged.if_kept is not None:
+        return _attend_as_if_kept(query, key, value, ragged.if_kept, scale, sliding_window, softcap), None
     if ragged.kept is not None:
         key_rows, value_rows = packing.split_rows(key), packing.split_rows(value)
         return _attend_kept_keys(query, key_rows, value_rows, ragged, scale, sliding_window, softcap), None
@@ -135,6 +146,38 @@ def _attend_kept_keys(
         else:
             outputs.append(eager_masked(*blocks, mask=is_visible_TK, scale=scale, softcap=softcap))
     return torch.cat(outputs).transpose(1, 2)
+
+
+def _attend_as_if_kept(
+    query_BNTH: Tensor,
+    key_BGTH: Tensor,
+    value_BGTH: Tensor,
+    if_kept: IfKept,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Every token sees the kept tokens of its sequence up to itself, and itself; (B, T, N, H)."""
+    batch, num_tokens = if_kept.keep_BT.shape
+    lengths = if_kept.packed_sequences or [num_tokens] * batch
+    blocks = [_one_row(states_BNTH).split(lengths, dim=2) for states_BNTH in (query_BNTH, key_BGTH, value_BGTH)]
+    outputs = []
+    for query, key, value, keep_T in zip(*blocks, if_kept.keep_BT.reshape(-1).split(lengths), strict=True):
+        is_past_TT = torch.ones(len(keep_T), len(keep_T), dtype=torch.bool, device=keep_T.device).tril()
+        if window is not None:
+            is_past_TT = is_past_TT.triu(1 - window)
+        is_visible_TT = (is_past_TT & keep_T).fill_diagonal_(True)
+        if softcap is None:
+            outputs.append(sdpa_masked(query, key, value, mask=is_visible_TT, scale=scale))
+        else:
+            outputs.append(eager_masked(query, key, value, mask=is_visible_TT, scale=scale, softcap=softcap))
+    out_1NPH = torch.cat(outputs, dim=2)
+    return out_1NPH.transpose(1, 2).reshape(batch, num_tokens, *out_1NPH.shape[1::2])
+
+
+def _one_row(states_BNTH: Tensor) -> Tensor:
+    """(B, N, T, H) -> (1, N, B * T, H), row after row."""
+    return states_BNTH.transpose(0, 1).flatten(1, 2)[None]
 
 
 AttentionInterface.register(VARLEN_ATTENTION, mod_varlen_attention)

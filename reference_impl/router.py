@@ -29,14 +29,18 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.full((1,), float(bias), device=device, dtype=torch.float32))
         self.continuation: tuple[int, float] | None = None
 
-    def forward(self, hidden_BTD: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Router logits (B, T), float32 under autocast too; `position_ids` (1 or B, T) is read after a calibration by position."""
+    def forward(self, hidden_BTD: Tensor, position_ids: Tensor | None = None, is_bias_budgeted: bool = False) -> Tensor:
+        """Router logits (B, T), float32 under autocast too; `position_ids` (1 or B, T) is read after a calibration by position.
+
+        With `is_bias_budgeted` the logits send the bias no gradient: how many tokens are kept is then the budget's alone.
+        """
+        bias = (self.bias.detach() if is_bias_budgeted else self.bias).float()
         with torch.autocast(hidden_BTD.device.type, enabled=False):
             logits_BT = functional.linear(hidden_BTD.float(), self.weight.float()[None]).squeeze(-1)
         if self.continuation is None or position_ids is None:
-            return logits_BT + self.bias.float()
+            return logits_BT + bias
         start, continuation_bias = self.continuation
-        return logits_BT + torch.where(position_ids >= start, continuation_bias, self.bias.float())
+        return logits_BT + torch.where(position_ids >= start, continuation_bias, bias)
 
     def set_bias(self, bias: float, continuation: tuple[int, float] | None = None) -> None:
         """What a calibration found; a method, so that a PEFT wrapper passes it on to the router it trains."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reference_impl.config import ModConfig
 from reference_impl.errors import RoutingError, UnsupportedModelError
-from reference_impl.objective import LayerLoad
+from reference_impl.objective import OBJECTIVES, LayerLoad, Objective, keep_budget
 from reference_impl.router import Router, threshold_keep, topk_keep
 
 
@@ -59,15 +59,34 @@ class Routing:
     Attributes:
         config: the model's settings.
         last: layer index -> decision of the last forward.
+        objective: what training adds to the loss: the one that the settings name, or another that was put here for this process.
+        last_objective: its value in the last forward that added it, a scalar without gradient; for logs.
+        progress: share of the training that is done, in [0, 1]; whoever trains keeps it up to date, for annealed budgets.
         history: while a list, every decision is appended as (layer index, decision), those recomputed by gradient checkpointing
             too; None otherwise.
     """
 
     config: ModConfig
     last: dict[int, Decision] = field(default_factory=dict)
+    objective: Objective | None = field(init=False)
+    last_objective: Tensor | None = None
+    progress: float = 1.0
     history: list[tuple[int, Decision]] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
+
+    def __post_init__(self) -> None:
+        self.set_config(self.config)
+
+    def set_config(self, config: ModConfig) -> None:
+        """Other settings, and the objective that they name."""
+        self.config = config
+        self.objective = OBJECTIVES.get(config.objective)
+
+    @property
+    def is_bias_budgeted(self) -> bool:
+        """Whether the routers' biases are left to a budget per layer alone."""
+        return self.config.has_layer_budget and self.objective is keep_budget
 
     def decide(
         self,
@@ -79,7 +98,7 @@ class Routing:
         num_seen: int,
     ) -> tuple[Tensor, Tensor]:
         """(gates float32, keep mask), both (B, T), of one layer's input; `num_seen` tokens per row came before."""
-        logits_BT = router(hidden_BTD, position_ids)
+        logits_BT = router(hidden_BTD, position_ids, self.is_bias_budgeted)
         if self._fitter is not None:
             self._fitter.fit(router, logits_BT.detach(), valid_BT, position_ids)
             logits_BT = router(hidden_BTD, position_ids)
@@ -98,7 +117,8 @@ class Routing:
                     "objective: the gates carry no gradient; use gradient_checkpointing_kwargs={'use_reentrant': False} or set "
                     "objective='none'"
                 )
-            collection.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT))
+            # a value made here, inside the layer, has its gradient wherever the layer's parameters are sharded
+            collection.loads.append(LayerLoad(gate_BT, keep_BT, valid_BT, router.bias.float().sum()))
         if self.history is not None:
             self.history.append((layer_idx, self.last[layer_idx]))
         return gate_BT, keep_BT

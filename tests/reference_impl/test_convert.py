@@ -8,6 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaFor
 from reference_impl import ModConfig, ModConfigError, RoutingError, UnsupportedModelError, convert
 from reference_impl.convert import routed_attention
 from reference_impl.mod_layer import sliding_windows
+from reference_impl.objective import keep_budget
 from tests.reference_impl.conftest import dense_model, random_ids
 
 
@@ -140,8 +141,35 @@ def test_replayed_masks_must_fit(make_converted):
         ({"routed_layers": (1.5,)}, "distinct layer indices"),
         ({"router_std": -1.0}, "router_std"),
         ({"router_bias": float("nan")}, "router_bias"),
-        ({"objective": "top_p"}, "objective: got 'top_p'; expected one of load_reducing, none"),
+        ({"objective": "top_p"}, "objective: got 'top_p'; expected one of load_reducing, keep_budget"),
         ({"objective_alpha": -0.1}, "objective_alpha"),
+        ({"target_keep_ratio": 0.0}, r"target_keep_ratio: got 0.0; expected a number in \(0, 1\]"),
+        ({"target_keep_ratio": True}, "target_keep_ratio: got True; expected a number"),
+        ({"budget": "head"}, "budget: got 'head'; expected one of layer, model"),
+        ({"budget_anneal": 1.5}, r"budget_anneal: got 1.5; expected a number in \[0, 1\]"),
+        (
+            {"skipped_gradient": "reinforce"},
+            "skipped_gradient: got 'reinforce'; expected one of none, straight_through",
+        ),
+        (
+            {"objective": "topk_predictor"},
+            "objective: got topk_predictor for operator threshold; expected operator topk",
+        ),
+        (
+            {"objective": "keep_budget", "operator": "topk"},
+            "objective: got keep_budget for operator topk, whose capacity",
+        ),
+        (
+            {"objective": "keep_budget", "threshold_p": 0.0},
+            "threshold_p: got 0, at which every token is kept; keep_budget",
+        ),
+        *(
+            (
+                {"skipped_gradient": "straight_through", "operator": operator},
+                f"skipped_gradient: got straight_through for operator {operator}; expected operator threshold",
+            )
+            for operator in ("topk", "masked", "kv_only")
+        ),
     ],
 )
 def test_config_refuses_impossible_values(settings, message):
@@ -155,6 +183,23 @@ def test_config_survives_a_round_trip():
     assert ModConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ModConfigError, match="threshhold: unknown setting"):
         ModConfig.from_dict({"threshhold": 0.5})
+
+
+def test_the_objective_of_a_converted_model_can_be_changed_and_is_saved(make_converted):
+    model = make_converted(objective="none")
+    assert model.routing.objective is None
+    model.set_objective(objective="keep_budget", target_keep_ratio=0.25)
+    assert model.routing.objective is keep_budget
+    assert model.config.modification == model.routing.config.to_dict()
+    assert model.routing.config.target_keep_ratio == 0.25
+    assert model.routing.config.router_bias == 0.0, "the others stay"
+    with pytest.raises(
+        ModConfigError, match="threshold_p: cannot be changed after the conversion; expected some of objective"
+    ):
+        model.set_objective(threshold_p=0.7)
+    with pytest.raises(ModConfigError, match="expected operator topk"):
+        model.set_objective(objective="topk_predictor")
+    assert model.routing.objective is keep_budget
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,12 @@ def test_trainer_saves_adapters_with_their_routers(make_converted, tmp_path):
     Trainer(model=model, args=arguments, train_dataset=texts).train()
     again = peft.PeftModel.from_pretrained(other_base(), tmp_path / "checkpoint-3").eval()
     assert torch.equal(logits_of(again), logits_of(model.eval()))
+
+
+def test_a_budget_moves_the_bias_that_the_adapter_trains(make_converted):
+    model = lora(make_converted(objective="keep_budget", target_keep_ratio=0.25))
+    model.train()
+    model(input_ids=random_ids(2, 16), labels=random_ids(2, 16)).loss.backward()
+    for layer in model.base_model.model.model.layers[1::2]:
+        assert layer.router.modules_to_save["default"].bias.grad.abs().item() > 0
+        assert layer.router.original_module.bias.grad is None
