@@ -89,48 +89,28 @@ def train(
     target_keep_ratio: Annotated[
         float | None, typer.Option(metavar="R", help="Share of the tokens that keep_budget lets routed layers keep.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the training or the objective. Repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in OUT.")] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    mode: Annotated[str | None, typer.Option(help="full, router or lora.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows per device.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of everything but the routers.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    distillation: Annotated[float | None, typer.Option(help="Weight of the divergence from the teacher.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
-    log_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    evaluate_every: Annotated[int | None, typer.Option(help="Steps between losses on held-out text.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Train a converted model, or a dense one as a baseline; options go before the settings' file."""
     from reference_impl.train_command import TrainOptions, train_command
 
-    typed = (
-        *(
-            ("steps", steps),
-            ("mode", mode),
-            ("batch_size", batch_size),
-            ("learning_rate", learning_rate),
-            ("seed", seed),
-        ),
-        *(
-            ("precision", precision),
-            ("distillation", distillation),
-            ("log_every", log_every),
-            ("save_every", save_every),
-        ),
-        ("evaluate_every", evaluate_every),
-    )
     options = TrainOptions(
         model=model,
         output=output,
         data=data,
         settings=settings,
-        given={name: value for name, value in typed if value is not None},
+        steps=steps,
         teacher=teacher,
         objective=objective,
         target_keep_ratio=target_keep_ratio,
+        changes=changes or (),
         is_resumed=resume,
         has_tensorboard=tensorboard,
         command=tuple(sys.argv),

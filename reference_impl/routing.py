@@ -102,6 +102,8 @@ class Routing:
         if self._fitter is not None:
             self._fitter.fit(router, logits_BT.detach(), valid_BT, position_ids)
             logits_BT = router(hidden_BTD, position_ids)
+        if self.is_bias_budgeted and logits_BT.requires_grad:
+            logits_BT.register_hook(lambda gradient_BT: centred(gradient_BT, valid_BT))
         gate_BT = torch.sigmoid(logits_BT)
         if self._replay is not None:
             keep_BT = self._replayed(layer_idx, num_seen, hidden_BTD)
@@ -186,6 +188,18 @@ class Routing:
             yield
         finally:
             self._fitter = None
+
+
+def centred(gradient_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """A gradient of router logits less its mean over the tokens that are not padding.
+
+    The mean asks for all tokens to be kept, or none: that is a budget's to say, and through the weights, whose part along the mean
+    hidden state acts as another bias, the loss would take it back. Source: our choice.
+    """
+    if valid_BT is None:
+        return gradient_BT - gradient_BT.mean()
+    valid_BT = valid_BT.expand_as(gradient_BT)
+    return (gradient_BT - (gradient_BT * valid_BT).sum() / valid_BT.sum().clamp(min=1)) * valid_BT
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 In: options as typed. Out: the folder, with progress shown on the way, or one of this package's errors.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -15,6 +15,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from reference_impl.config import TRAINING_SETTINGS
 from reference_impl.data import DataConfig, load_tokenizer
 from reference_impl.errors import DataError, TrainingError, UnsupportedModelError
 from reference_impl.hf_families import FAMILIES
@@ -25,21 +26,26 @@ from reference_impl.training import TrainConfig, train
 from reference_impl.training.folder import SETTINGS, TrainingFolder
 
 MAX_SETTINGS_BYTES = 2**20
+OBJECTIVE_SETTINGS = tuple(name for name in TRAINING_SETTINGS if name != "objective")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What was asked for; `given` holds the settings of TrainConfig that were typed, which go before those of the file."""
+    """What was asked for; `changes` are `KEY=VALUE` of TrainConfig, or of ModConfig's `TRAINING_SETTINGS`.
+
+    What is typed goes before the settings' file.
+    """
 
     model: Path
     output: Path
     data: Path | None = None
     settings: Path | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
     teacher: Path | None = None
     objective: str | None = None
     target_keep_ratio: float | None = None
+    changes: Sequence[str] = ()
     is_resumed: bool = False
     has_tensorboard: bool = False
     command: tuple[str, ...] = ()
@@ -65,7 +71,8 @@ def train_command(options: TrainOptions, console: Console | None) -> Path:
     for model_folder in (options.model, options.teacher):
         if model_folder is not None:
             _check_is_model(model_folder)
-    config = _train_config(options, recorded)
+    typed = _typed(options)
+    config = _train_config(options, typed, recorded)
     data = _data_config(options, recorded)
     tokenizer = load_tokenizer(options.model)
     transformers.utils.logging.disable_progress_bar()
@@ -74,11 +81,13 @@ def train_command(options: TrainOptions, console: Console | None) -> Path:
     teacher = None if options.teacher is None else load_trainable(options.teacher, _teacher_dtype(config))
     objective = options.objective
     if isinstance(model, ModModel):
-        objective, target = _objective(options, recorded)
-        if target is not None:
-            model.set_objective(target_keep_ratio=target)
-    elif options.target_keep_ratio is not None:
-        raise TrainingError(f"--target-keep-ratio: got it for {options.model}, a dense model; convert it first")
+        objective = _objective(options, recorded)
+        known = recorded.get("modification") or {}
+        model.set_objective(**{name: known[name] for name in OBJECTIVE_SETTINGS if name in known} | typed.modification)
+    elif typed.modification:
+        raise TrainingError(
+            f"{next(iter(typed.modification))}: got it for {options.model}, a dense model; convert it first"
+        )
     train(
         model,
         data,
@@ -133,12 +142,38 @@ def _check_is_model(folder: Path) -> None:
         )
 
 
-def _train_config(options: TrainOptions, recorded: Mapping[str, Any]) -> TrainConfig:
+class _Typed(NamedTuple):
+    """Settings that were typed: of TrainConfig, and of ModConfig."""
+
+    training: dict[str, Any]
+    modification: dict[str, Any]
+
+
+def _typed(options: TrainOptions) -> _Typed:
+    typed = _Typed({}, {})
+    known = [field.name for field in fields(TrainConfig)]
+    for text in options.changes:
+        name, separator, value = text.partition("=")
+        if not separator or name not in (*known, *OBJECTIVE_SETTINGS):
+            expected = ", ".join((*known, *OBJECTIVE_SETTINGS))
+            raise TrainingError(f"--set: got {text!r}; expected KEY=VALUE with one of {expected}")
+        try:
+            (typed.training if name in known else typed.modification)[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise TrainingError(f"--set: got {text!r}; expected a number or a word as value") from error
+    if options.steps is not None:
+        typed.training["steps"] = options.steps
+    if options.target_keep_ratio is not None:
+        typed.modification["target_keep_ratio"] = options.target_keep_ratio
+    return typed
+
+
+def _train_config(options: TrainOptions, typed: _Typed, recorded: Mapping[str, Any]) -> TrainConfig:
     settings = dict(recorded.get("training", {}))
     if options.settings is not None:
         settings |= _mapping(options.settings, TrainingError)
     try:
-        return TrainConfig.from_dict(settings | dict(options.given))
+        return TrainConfig.from_dict(settings | typed.training)
     except TrainingError as error:
         where = "settings" if options.settings is None else options.settings
         raise TrainingError(f"{where}: {error}") from error
@@ -153,19 +188,16 @@ def _data_config(options: TrainOptions, recorded: Mapping[str, Any]) -> DataConf
         raise DataError(f"{options.data}: {error}") from error
 
 
-def _objective(options: TrainOptions, recorded: Mapping[str, Any]) -> tuple[str | None, float | None]:
+def _objective(options: TrainOptions, recorded: Mapping[str, Any]) -> str | None:
     """What was typed, else what the resumed training had; a user's own has to be typed, for it is code."""
-    objective, target = options.objective, options.target_keep_ratio
-    known = recorded.get("objective")
+    objective, known = options.objective, recorded.get("objective")
     if objective is None and known is not None:
         if known != "none" and known not in OBJECTIVES:
             raise TrainingError(
                 f"--objective: missing; the training in {options.output} began with {known!r}, which is code: type it"
             )
         objective = known
-    if target is None and recorded.get("modification"):
-        target = recorded["modification"].get("target_keep_ratio")
-    return objective, target
+    return objective
 
 
 def _teacher_dtype(config: TrainConfig) -> torch.dtype:

@@ -72,17 +72,15 @@ def train(
 
     Args:
         model: converted, or a stock model of a supported family, which is then trained as it is.
-        data: the text; rows of it are read as the training goes on.
-        config: how.
+        data, config: the text, whose rows are read as the training goes on; and how.
         output: a folder that is new or empty (folder.py says what comes into it).
         tokenizer: of the model.
         teacher: a model of the same vocabulary, for `config.distillation`; it is frozen.
         objective: in the place of the model's own: a name of `OBJECTIVES`, `none`, or `module:factory` (own_objective.py), which
             runs code.
-        is_resumed: go on with the training in `output` from its newest whole checkpoint. All else must be as it was.
+        is_resumed: go on with the training in `output` from its newest whole checkpoint; all else must be as it was.
         has_tensorboard: write TensorBoard's files too.
-        copied: files that go into the model's folder as they are, such as tokenizer.json.
-        command: what is recorded as the command.
+        copied, command: files that go into the model's folder as they are, such as tokenizer.json; what is recorded as the command.
         console: where progress is shown; None shows none.
 
     Returns:
@@ -102,25 +100,36 @@ def train(
     check_devices(run.arguments, config, is_resumed)
     settings = {
         **_settings(model, modification, objective, config),
-        "data": data.to_dict(),
-        "tokenizer": {"vocab_size": tokenizer.vocab_size, "end_of_document": tokenizer.end_of_document},
+        **_text_settings(data, tokenizer),
         "teacher": None if teacher is None else _identity(teacher),
         "num_processes": run.arguments.world_size,
     }
-    rows = TrainingSet(data, tokenizer)
-    held_out = (
-        [row.features() for row in held_out_rows(data, tokenizer, config.evaluate_rows)] if data.held_out_share else []
-    )
+    rows, held_out = TrainingSet(data, tokenizer), _held_out(data, tokenizer, config)
     checkpoint = _open(run, settings, command, is_resumed)
     if folder.model.exists():
         run.tell(f"{folder.model} is there: this training has ended")
         return type(model).from_pretrained(folder.model, dtype="auto", local_files_only=True).eval()
     writer = summary_writer(folder.tensorboard, _step_of(checkpoint) + 1) if has_tensorboard else None
+    _set_objective(model, modification, made)
+    return _train(run, model, teacher, rows, held_out, checkpoint, writer, copied)
+
+
+def _set_objective(model: PreTrainedModel, modification: ModConfig | None, made: Objective | None) -> None:
     if isinstance(model, ModModel) and modification is not None:
         model.routing.set_config(modification)
         model.config.modification = modification.to_dict()
         model.routing.objective = made
-    return _train(run, model, teacher, rows, held_out, checkpoint, writer, copied)
+
+
+def _text_settings(data: DataConfig, tokenizer: DocumentTokenizer) -> dict[str, Any]:
+    named = {"vocab_size": tokenizer.vocab_size, "end_of_document": tokenizer.end_of_document}
+    return {"data": data.to_dict(), "tokenizer": named}
+
+
+def _held_out(data: DataConfig, tokenizer: DocumentTokenizer, config: TrainConfig) -> list[dict[str, Any]]:
+    if not data.held_out_share:
+        return []
+    return [row.features() for row in held_out_rows(data, tokenizer, config.evaluate_rows)]
 
 
 def _train(

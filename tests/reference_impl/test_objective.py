@@ -8,6 +8,7 @@ import torch
 
 from reference_impl import ModConfig, convert, load_reducing
 from reference_impl.objective import BUDGET_SCALE, LayerLoad, keep_budget, target_at, topk_predictor
+from reference_impl.routing import centred
 from tests.reference_impl.conftest import dense_model, random_ids
 
 
@@ -160,25 +161,32 @@ def test_taking_the_distance_off_the_bias_meets_the_budget_at_once(make_converte
     assert model.routing_report().keep_ratio[1] == pytest.approx(0.25, abs=0.011), "one token of a hundred"
 
 
-def test_under_a_budget_per_layer_the_language_model_loss_reaches_the_routers_weights_and_not_their_biases(
-    make_converted,
-):
-    ids = random_ids(2, 20)
-    found = {}
+def test_under_a_budget_per_layer_the_language_model_loss_reaches_only_the_difference_between_tokens(make_converted):
+    """Neither the bias nor what the weights do to all tokens alike."""
+    ids, seen, found = random_ids(2, 20), {}, {}
     for objective in ("none", "keep_budget"):
-        model = make_converted(objective=objective, skipped_gradient="straight_through", target_keep_ratio=1.0).train()
+        settings = {"objective": objective, "skipped_gradient": "straight_through", "target_keep_ratio": 1.0}
+        model = make_converted(routed_layers=[3], **settings).train()
+        router = model.model.layers[3].router
+        router.register_forward_pre_hook(lambda _, inputs: seen.update(hidden_BTD=inputs[0].detach()))
         model(ids, labels=ids, use_cache=False).loss.backward()
-        routers = [model.model.layers[layer].router for layer in model.routed_layers]
-        found[objective] = [(router.weight.grad, router.bias.grad.item()) for router in routers]
+        found[objective] = router.weight.grad, router.bias.grad.item()
         with model.routing.collecting() as loads:
             model(ids, use_cache=False)
-        distances = [BUDGET_SCALE * one.distance_to(1.0, 0.5).item() for one in loads]
-    for (weight, bias), (expected_weight, lm_bias), distance in zip(
-        found["keep_budget"], found["none"], distances, strict=True
-    ):
-        assert torch.equal(weight, expected_weight)
-        assert abs(lm_bias) > 1e-5, "the loss would move it"
-        assert bias == pytest.approx(distance, rel=1e-4)
+        distance = BUDGET_SCALE * loads[0].distance_to(1.0, 0.5).item()
+    (weight, bias), (lm_weight, lm_bias) = found["keep_budget"], found["none"]
+    assert abs(lm_bias) > 1e-5, "the loss would move it"
+    assert bias == pytest.approx(distance, rel=1e-4)
+    mean_D = seen["hidden_BTD"].mean(dim=(0, 1))
+    torch.testing.assert_close(weight, lm_weight - lm_bias * mean_D, atol=1e-6, rtol=1e-4)
+
+
+def test_padding_has_no_part_in_what_tokens_differ_by():
+    gradient_BT, valid_BT = torch.tensor([[9.0, 1.0, 3.0]]), torch.tensor([[False, True, True]])
+    assert centred(gradient_BT, valid_BT).tolist() == [[0.0, -1.0, 1.0]]
+    assert centred(gradient_BT, None).tolist() == [
+        [pytest.approx(14 / 3), pytest.approx(-10 / 3), pytest.approx(-4 / 3)]
+    ]
 
 
 def test_a_models_budget_pulls_every_gate_by_the_distance_of_the_mean():

@@ -79,8 +79,10 @@ def test_a_converted_model_is_trained_to_a_chosen_keep_ratio_with_a_teacher(fold
     options = [
         "--teacher",
         "dense",
-        "--distillation",
-        "0.5",
+        "--set",
+        "distillation=0.5",
+        "--set",
+        "skipped_gradient=straight_through",
         "--objective",
         "keep_budget",
         "--target-keep-ratio",
@@ -96,6 +98,7 @@ def test_a_converted_model_is_trained_to_a_chosen_keep_ratio_with_a_teacher(fold
     model = load(folder / "out" / "model")
     assert model.routing.config.objective == "keep_budget"
     assert model.routing.config.target_keep_ratio == 0.25
+    assert model.routing.config.skipped_gradient == "straight_through"
     assert (folder / "out" / "model" / "tokenizer.json").read_bytes() == (
         folder / "mod" / "tokenizer.json"
     ).read_bytes()
@@ -104,7 +107,7 @@ def test_a_converted_model_is_trained_to_a_chosen_keep_ratio_with_a_teacher(fold
 
 
 def test_options_go_before_the_file_and_quiet_shows_nothing(folder, monkeypatch, capsys):
-    printed = trained(monkeypatch, capsys, "mod", "out", *FILES, "--steps", "2", "--mode", "router", "--quiet")
+    printed = trained(monkeypatch, capsys, "mod", "out", *FILES, "--steps", "2", "--set", "mode=router", "--quiet")
     assert (printed.out, printed.err) == ("model: out/model\n", "")
     settings = facts_of(folder / "out")["settings"]["training"]
     assert (settings["steps"], settings["mode"], settings["batch_size"]) == (2, "router", 2)
@@ -113,13 +116,13 @@ def test_options_go_before_the_file_and_quiet_shows_nothing(folder, monkeypatch,
 def test_a_dense_folder_is_trained_as_it_is(folder, monkeypatch, capsys):
     trained(monkeypatch, capsys, "dense", "out", *FILES)
     assert type(AutoModelForCausalLM.from_pretrained(folder / "out" / "model")).__name__ == "LlamaForCausalLM"
-    assert "--target-keep-ratio: got it for dense, a dense model; convert it first" in failure(
+    assert "target_keep_ratio: got it for dense, a dense model; convert it first" in failure(
         monkeypatch, capsys, "dense", "other", *FILES, "--target-keep-ratio", "0.5"
     )
 
 
 def test_resuming_needs_nothing_typed_again_and_takes_nothing_else(folder, monkeypatch, capsys):
-    options = ("--objective", "keep_budget", "--target-keep-ratio", "0.25")
+    options = ("--objective", "keep_budget", "--target-keep-ratio", "0.25", "--set", "budget_anneal=0.5")
     trained(monkeypatch, capsys, "mod", "whole", *FILES, *options)
     trained(monkeypatch, capsys, "mod", "out", *FILES, *options)
     (folder / "out" / "model").rename(folder / "cut-off")
@@ -156,9 +159,13 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(folder, monkeypatch, c
 
     refused("no: no config.json there", "no", "out")
     refused("settings: steps: missing", "mod", "out", files=())
-    refused("settings.yaml: batch_size: got 0", "mod", "out", "--batch-size", "0")
+    refused("settings.yaml: batch_size: got 0", "mod", "out", "--set", "batch_size=0")
     refused("nowhere.yaml: cannot be read: No such file", "mod", "out", files=("--settings", "nowhere.yaml"))
-    refused("distillation: got 0.5 and no teacher", "mod", "out", "--distillation", "0.5")
+    refused("distillation: got 0.5 and no teacher", "mod", "out", "--set", "distillation=0.5")
+    refused("--set: got 'speed=2'; expected KEY=VALUE with one of steps, ", "mod", "out", "--set", "speed=2")
+    refused("--set: got 'mode'; expected KEY=VALUE", "mod", "out", "--set", "mode")
+    refused("--set: got 'seed=['; expected a number or a word", "mod", "out", "--set", "seed=[")
+    refused("budget: got 'all'; expected one of layer, model", "mod", "out", "--set", "budget=all")
     refused("objective: got 'half'; expected one of", "mod", "out", "--objective", "half")
     refused("target_keep_ratio: got 2.0; expected a number in (0, 1]", "mod", "out", "--target-keep-ratio", "2")
     refused("nothing to resume; leave --resume out", "mod", "out", "--resume")
