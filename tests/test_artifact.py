@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from modbench.analysis import summarise
 from modbench.analysis.estimate import Budget
 from modbench.analysis.memory_model import OVERHEAD_BYTES
 from modbench.analysis.payoff import payoffs
@@ -20,6 +21,7 @@ from modbench.cli import app
 from modbench.command_run import make_document
 from modbench.devices import named_device
 from modbench.estimate_target import Options, read_target
+from modbench.record import read_records
 from modbench.report.tables import verdict_of
 from modbench.scenario import load_scenario
 
@@ -98,6 +100,16 @@ def keep_ratio_verdicts() -> list[float]:
     return [len(found), found.count(Verdict.FASTER)]
 
 
+def repeated(metric: str) -> list[float]:
+    """Least and most of threshold in the repetitions of the quickstart, at 1,024 and then at 4,096."""
+    runs = [summarise(read_records(path)) for path in sorted((PUBLISHED / "quickstart-repeated-epyc").glob("*.jsonl"))]
+    found: list[float] = []
+    for context in (1024, 4096):
+        cells = [cell for run in runs for cell in run.cells if cell.axes["workload.context"] == context]
+        found += ends([row.values[metric] for cell in cells for row in cell.rows if row.method == "threshold"])
+    return found
+
+
 def verdicts(name: str) -> list[tuple[str, float]]:
     facts = json.loads((PUBLISHED / "verdicts-epyc" / f"{name}.json").read_text())
     return [(item["verdict"], item["sigma_ratio"]) for item in facts["comparisons"]]
@@ -162,6 +174,8 @@ RECOMPUTED: dict[str, Callable[[], list[float]]] = {
     "keep-prefill": keep_ratio_prefill,
     "keep-ideal": lambda: ends(values("cpu-keep-ratio-epyc", "prefill_share_of_ideal")),
     "keep-verdicts": keep_ratio_verdicts,
+    "repeated-prefill": lambda: repeated("prefill_speedup"),
+    "repeated-decode": lambda: repeated("decode_speedup"),
     "estimate-fits": lambda: [payoff().scanned[-1].context, payoff().dense_limit],
     "estimate-gain": estimated_gains,
     "estimate-why": estimated_causes,
