@@ -93,6 +93,7 @@ def main(folders: list[Path]) -> None:
             take_saved_routers(model, folder)
             result["converted_here"] = forward(model)
         torch.save(result, folder / f"rank{distributed.get_rank()}.pt")
+    distributed.barrier()  # no rank takes the group down while another is still in its last exchange
     distributed.destroy_process_group()
 
 
