@@ -68,15 +68,19 @@ class TrainingSet(IterableDataset[dict[str, Tensor | int]]):
                     "lower it, or add documents"
                 )
         self._names = [source.name for source in sources]
-        # rows, bytes and epochs of each source, written by the first worker and read by the process that asks
-        self._progress = torch.zeros(len(sources), 3, dtype=torch.int64).share_memory_()
+        # Rows, bytes and epochs of each source, written by the first worker and read by the process that asks. There are two
+        # copies, and `_turn` says which is whole: the other one may be half written when it is read.
+        self._progress = torch.zeros(2, len(sources), 3, dtype=torch.int64).share_memory_()
+        self._turn = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __iter__(self) -> Iterator[dict[str, Tensor | int]]:
         worker = get_worker_info()
         worker_id, num_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         share, num_shares = self.rank * num_workers + worker_id, self.num_ranks * num_workers
         if worker_id == 0:
-            self._progress.zero_()
+            turn = int(self._turn)
+            self._progress[(turn + 1) % 2].zero_()
+            self._turn.fill_(turn + 1)
         for index, row in enumerate(training_rows(self.config, self.tokenizer)):
             if worker_id == 0:
                 self._count(row)
@@ -84,10 +88,21 @@ class TrainingSet(IterableDataset[dict[str, Tensor | int]]):
                 yield row.features()
 
     def _count(self, row: Row) -> None:
-        counts = self._progress[self._names.index(row.source)]
+        turn = int(self._turn)
+        following = self._progress[(turn + 1) % 2]
+        following.copy_(self._progress[turn % 2])
+        counts = following[self._names.index(row.source)]
         counts[0] += 1
         counts[1] += row.num_bytes
         counts[2] = max(int(counts[2]), row.epoch)
+        self._turn.fill_(turn + 1)
+
+    def _whole_progress(self) -> list[list[int]]:
+        while True:
+            turn = int(self._turn)
+            counts: list[list[int]] = self._progress[turn % 2].tolist()
+            if int(self._turn) == turn:
+                return counts
 
     def progress(self) -> tuple[SourceProgress, ...]:
         """What the rows handed out so far were made of, over all workers and ranks.
@@ -97,7 +112,7 @@ class TrainingSet(IterableDataset[dict[str, Tensor | int]]):
         """
         return tuple(
             SourceProgress(name, num_rows, num_rows * self.config.sequence_length, num_bytes, num_epochs)
-            for name, (num_rows, num_bytes, num_epochs) in zip(self._names, self._progress.tolist(), strict=True)
+            for name, (num_rows, num_bytes, num_epochs) in zip(self._names, self._whole_progress(), strict=True)
         )
 
 

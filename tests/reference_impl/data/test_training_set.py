@@ -118,6 +118,25 @@ def test_progress_counts_rows_bytes_and_passes_per_source(config, num_workers):
     assert notes.num_epochs < 2
 
 
+def test_progress_read_while_a_row_is_counted_has_all_of_it_or_none(config):
+    dataset = TrainingSet(config, BYTES)
+    seen = []
+
+    class ReadMeanwhile:
+        source = "notes"
+        epoch = 0
+
+        @property
+        def num_bytes(self):  # read after the row is counted and before its bytes are
+            seen.append(dataset.progress()[0])
+            return 5
+
+    for _ in range(3):
+        dataset._count(ReadMeanwhile())
+    seen.append(dataset.progress()[0])
+    assert [(notes.num_rows, notes.num_bytes) for notes in seen] == [(0, 0), (1, 5), (2, 10), (3, 15)]
+
+
 def make_trainer(model, config, folder, **settings):
     arguments = TrainingArguments(
         output_dir=str(folder),
