@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from reference_impl.errors import (
+    CommandError,
     DataError,
     ModConfigError,
     RoutingError,
@@ -23,7 +24,7 @@ from reference_impl.visible_text import visible_line
 
 app = typer.Typer(
     name="python -m reference_impl",
-    help="Mixture-of-Depths models by MoDification: train them, and look at what they do.",
+    help="Mixture-of-Depths models by MoDification: make, train and use them, and look at what they do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,6 +66,74 @@ def keepmap(
         html=html,
     )
     keepmap_command(options, Console(width=width))
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a dense model, weights as safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    operator: Annotated[
+        str | None, typer.Option(help="threshold or topk; for controls, masked or kv_only.", show_default="threshold")
+    ] = None,
+    threshold_p: Annotated[
+        float | None, typer.Option(help="Gate value from which a token is kept.", show_default="0.5")
+    ] = None,
+    capacity: Annotated[
+        float | None, typer.Option(help="Share of the tokens that topk keeps.", show_default="0.125")
+    ] = None,
+    routed_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="interleaved|LIST|SHARE",
+            help="Every other layer, indices such as 1,3,5, or a share such as 0.5.",
+            show_default="interleaved",
+        ),
+    ] = None,
+    router_bias: Annotated[
+        float | None, typer.Option(help="Router logit of an average token at the start.", show_default="2.0")
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="What training adds to the loss, such as keep_budget or none.", show_default="load_reducing"),
+    ] = None,
+    skipped_gradient: Annotated[
+        str | None,
+        typer.Option(help="What skipped tokens teach their routers: none or straight_through.", show_default="none"),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the routers' random start.")] = 0,
+    keep_ratio: Annotated[
+        float | None, typer.Option(help="Calibrate the untrained routers to keep this share of the tokens of --text.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(metavar="FILE", help="The text to calibrate on.")] = None,
+    remove_layers: Annotated[
+        bool,
+        typer.Option("--remove-layers", help="Take these layers out instead of routing them: a smaller dense model."),
+    ] = False,
+) -> None:
+    """Make a Mixture-of-Depths model of a dense one."""
+    from reference_impl.convert_command import ConvertOptions, convert_command, parse_routed_layers
+
+    settings = {
+        "operator": operator,
+        "threshold_p": threshold_p,
+        "capacity": capacity,
+        "routed_layers": None if routed_layers is None else parse_routed_layers(routed_layers),
+        "router_bias": router_bias,
+        "objective": objective,
+        "skipped_gradient": skipped_gradient,
+    }
+    options = ConvertOptions(
+        model=model,
+        out=out,
+        settings={name: value for name, value in settings.items() if value is not None},
+        dtype=dtype,
+        seed=seed,
+        keep_ratio=keep_ratio,
+        text=text,
+        remove_layers=remove_layers,
+    )
+    convert_command(options, Console())
 
 
 @app.command()
@@ -119,11 +188,68 @@ def train(
     Console().print(Text(visible_line(f"model: {trained}")), soft_wrap=True)
 
 
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a converted or dense model.")],
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to continue.", show_default="stdin")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The same from a file.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many.", show_default="128, or what the positions allow")
+    ] = None,
+    temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the most likely token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(metavar="P", help="Draw from the most likely tokens of this mass.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda:1.", show_default="a GPU if there is one")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")] = "auto",
+) -> None:
+    """Continue a prompt; what that cost is said on stderr."""
+    from reference_impl.decoding import Sampling
+    from reference_impl.generate_command import GenerateOptions, generate_command
+
+    options = GenerateOptions(
+        model=model,
+        prompt=prompt,
+        prompt_file=prompt_file,
+        max_new_tokens=max_new_tokens,
+        sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
+        device=device,
+        dtype=dtype,
+    )
+    generate_command(options, out=sys.stdout, notes=sys.stderr, stdin=sys.stdin.buffer)
+
+
+@app.command(
+    name="lm-eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def lm_eval(context: typer.Context) -> None:
+    """Run lm-evaluation-harness, if it is installed, with mod among its models; all options are its own."""
+    try:
+        from reference_impl.lm_eval_adapter import hand_over
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise CommandError(
+            f"lm-eval: needs {package}, which is not installed; install it with pip install 'modbench[lm-eval]'"
+        ) from error
+    hand_over(context.args)
+
+
 def main() -> None:
     """Run the program; what the user can mend ends as one line on stderr and exit code 2."""
     try:
         app()
-    except (DataError, ModConfigError, RoutingError, TextError, TrainingError, UnsupportedModelError) as error:
+    except (
+        CommandError,
+        DataError,
+        ModConfigError,
+        RoutingError,
+        TextError,
+        TrainingError,
+        UnsupportedModelError,
+    ) as error:
         _fail(str(error))
     except OSError as error:
         where = error.filename or "a file"

@@ -144,6 +144,12 @@ class ModConfig:
             raise ModConfigError(f"routed_layers: got {self.routed_layers[-1]}; expected 0 to {num_layers - 1}")
         return self.routed_layers
 
+    def rule(self) -> str:
+        """What decides, in words: `threshold, p = 0.5`."""
+        return f"{self.operator}, " + (
+            f"capacity = {self.capacity:g}" if self.operator == "topk" else f"p = {self.threshold_p:g}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready settings; `from_dict` reads them back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

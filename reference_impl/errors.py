@@ -23,3 +23,7 @@ class DataError(ValueError):
 
 class TrainingError(ValueError):
     """A training cannot start, go on or be resumed as asked; what it has saved is untouched."""
+
+
+class CommandError(ValueError):
+    """What a command was given cannot be used: a folder to write, a device, options that exclude each other, a package."""

@@ -114,12 +114,11 @@ def keep_map(model: PreTrainedModel, input_ids_T: Tensor, texts: Sequence[str]) 
     check_vocabulary(model, input_ids_T)
     model(input_ids_T[None].to(model.device), use_cache=False, logits_to_keep=1)
     config, layers = routing.config, sorted(routing.last)
-    rule = f"capacity = {config.capacity:g}" if config.operator == "topk" else f"p = {config.threshold_p:g}"
     return KeepMap(
         token_ids=tuple(input_ids_T.tolist()),
         texts=tuple(texts),
         num_layers=model.config.num_hidden_layers,
-        rule=f"{config.operator}, {rule}",
+        rule=config.rule(),
         keep={layer: tuple(routing.last[layer].keep_BT[0].tolist()) for layer in layers},
         gates={layer: tuple(routing.last[layer].gate_BT[0].tolist()) for layer in layers},
     )

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 from rich.console import Console
 from rich.text import Text
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from reference_impl.calibration import calibrate
-from reference_impl.convert import load
-from reference_impl.errors import RoutingError, TextError, UnsupportedModelError
+from reference_impl.errors import RoutingError, TextError
 from reference_impl.keep_map import KeepMap, check_vocabulary, keep_map
 from reference_impl.keep_map_html import keep_map_page
 from reference_impl.keep_map_terminal import print_keep_map
+from reference_impl.model_folder import load_folder
 from reference_impl.token_texts import TokenisedText, tokenise
 from reference_impl.visible_text import visible_line
 
@@ -74,27 +72,6 @@ def keepmap_command(options: KeepMapOptions, console: Console) -> None:
         _write(options.json, json.dumps(facts) + "\n", console)
     if options.html is not None:
         _write(options.html, keep_map_page(found, title, sentences), console)
-
-
-def load_folder(folder: Path) -> PreTrainedModel:
-    """The converted model of a local folder; nothing is looked up elsewhere.
-
-    Raises:
-        UnsupportedModelError: the folder holds none, or cannot be read as one.
-    """
-    if not (folder / "config.json").is_file():
-        raise UnsupportedModelError(
-            f"{folder}: no config.json there; expected a folder that save_pretrained of a converted model wrote"
-        )
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        return load(folder, local_files_only=True).eval()
-    except UnsupportedModelError as error:
-        if "model_type" not in str(error):
-            raise
-        raise UnsupportedModelError(f"{error}: convert the dense model first (reference_impl.convert)") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UnsupportedModelError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def _write(path: Path, text: str, console: Console) -> None:

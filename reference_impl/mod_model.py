@@ -94,6 +94,7 @@ class ModModel:
             return
         stock_config, self.config = self.config, copy.deepcopy(self.config)
         self.config.__class__ = self.mod_config_class
+        vars(self.config).pop("model_type", None)  # one that was loaded has its class's as its own
         for module in self.modules():  # type: ignore[attr-defined]
             if vars(module).get("config") is stock_config:
                 module.config = self.config

@@ -40,7 +40,7 @@ def tokenise(data: bytes, folder: Path, max_tokens: int) -> TokenisedText:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise TextError(f"byte {error.start} is not UTF-8, which {path} expects") from error
-    tokenizer = _tokenizer(path)
+    tokenizer = load_fast_tokenizer(path)
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     if not found["input_ids"]:
         raise TextError(f"the text has no token in {path}; expected at least one")
@@ -48,7 +48,12 @@ def tokenise(data: bytes, folder: Path, max_tokens: int) -> TokenisedText:
     return TokenisedText(tuple(found["input_ids"][:max_tokens]), tuple(texts[:max_tokens]), len(texts))
 
 
-def _tokenizer(path: Path) -> Any:
+def load_fast_tokenizer(path: Path) -> Any:
+    """The tokenizer of a tokenizer.json.
+
+    Raises:
+        TextError: it cannot be read.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

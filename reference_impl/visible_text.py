@@ -20,6 +20,11 @@ def visible_line(text: str) -> str:
     return " ".join(visible(word) for word in text.split(" ") if word)
 
 
+def visible_lines(text: str) -> str:
+    """The same for text of several lines, which keeps its spaces, line ends and tabs."""
+    return "".join(char if char in "\n\t " else _visible_char(char) for char in text)
+
+
 def _visible_char(char: str) -> str:
     if char in SIGNS:
         return SIGNS[char]

@@ -52,7 +52,7 @@ class LoadedTokenizer:
                 f"{where}: end_of_document: got {end_of_document!r}; expected a special token, which text never becomes: {known}"
             )
         self.end_of_document = special[end_of_document]
-        self._start = self._template_start()
+        self._start = template_start(self._tokenizer)
         # the tokenizers that put a space before a text look at its first character
         self._added_bytes = {is_space: self._bytes_too_many(" a" if is_space else "a") for is_space in (False, True)}
 
@@ -83,15 +83,17 @@ class LoadedTokenizer:
             num_bytes_T[len(self._start)] -= self._added_bytes[text.startswith(" ")]
         return EncodedDocument(ids_T, num_bytes_T)
 
-    def _template_start(self) -> list[int]:
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        dressed = self._tokenizer.encode("a", add_special_tokens=True).ids
-        starts = (index for index in range(len(dressed)) if dressed[index : index + len(bare)] == bare)
-        return dressed[: next(starts, 0)]
-
     def _bytes_too_many(self, probe: str) -> int:
         ids = self._tokenizer.encode(probe, add_special_tokens=False).ids
         return int(self.token_bytes_V[ids].sum()) - len(probe.encode())
+
+
+def template_start(tokenizer: Tokenizer) -> list[int]:
+    """Ids that the tokenizer's own template puts before a text, such as the `<s>` of Llama 2; often none."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    dressed = tokenizer.encode("a", add_special_tokens=True).ids
+    starts = (index for index in range(len(dressed)) if dressed[index : index + len(bare)] == bare)
+    return dressed[: next(starts, 0)]
 
 
 def load_tokenizer(folder: Path, end_of_document: str | None = None) -> LoadedTokenizer:

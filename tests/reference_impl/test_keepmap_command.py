@@ -102,7 +102,7 @@ def test_a_dense_folder_is_one_line_that_says_what_to_do(folder, monkeypatch, ca
     dense_model().save_pretrained(folder / "dense")
     error = failure(monkeypatch, capsys, folder / "dense", "--text", folder / "prose.txt")
     assert "got model_type 'llama'; expected one of mod_llama" in error
-    assert error.endswith("convert the dense model first (reference_impl.convert)\n")
+    assert error.endswith("convert the dense model first (python -m reference_impl convert)\n")
 
 
 @pytest.mark.parametrize("broken", ["config.json", "model.safetensors"])
