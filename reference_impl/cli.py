@@ -14,6 +14,7 @@ from rich.text import Text
 from reference_impl.errors import (
     CommandError,
     DataError,
+    EvaluationError,
     ModConfigError,
     RoutingError,
     TextError,
@@ -22,9 +23,20 @@ from reference_impl.errors import (
 )
 from reference_impl.visible_text import visible_line
 
+USER_ERRORS = (
+    CommandError,
+    DataError,
+    EvaluationError,
+    ModConfigError,
+    RoutingError,
+    TextError,
+    TrainingError,
+    UnsupportedModelError,
+)
+
 app = typer.Typer(
     name="python -m reference_impl",
-    help="Mixture-of-Depths models by MoDification: make, train and use them, and look at what they do.",
+    help="Mixture-of-Depths models by MoDification: make, train, measure and use them, and look at what they do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -199,9 +211,7 @@ def generate(
     temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the most likely token each time.")] = 0.0,
     top_p: Annotated[float, typer.Option(metavar="P", help="Draw from the most likely tokens of this mass.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda:1.", show_default="a GPU if there is one")
-    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")] = "auto",
 ) -> None:
     """Continue a prompt; what that cost is said on stderr."""
@@ -237,19 +247,68 @@ def lm_eval(context: typer.Context) -> None:
     hand_over(context.args)
 
 
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a converted model, or of a dense one.")],
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Text that the model was not trained on, UTF-8. Repeatable."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML of training data: its held-out rows.",
+            show_default="Python's library and this project",
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="At most so many rows.", show_default="64; of --text all")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Tokens of a row and of the longest prompt.",
+            show_default="of --data; else 1024, or the model's positions",
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="DENSE", help="Folder of the dense model, to compare distributions.")
+    ] = None,
+    probes: Annotated[str, typer.Option(help="Which, separated by commas.")] = "bits_per_byte,needle,induction",
+    trials: Annotated[int, typer.Option(min=1, help="Prompts per cell of needle and induction.")] = 4,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all numbers into this new file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the synthetic prompts.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Measure a model's quality: bits per byte, retrieval, copying, and agreement with a teacher."""
+    from reference_impl.evaluate_command import EvaluateOptions, evaluate_command
+
+    options = EvaluateOptions(
+        model=model,
+        text=text or (),
+        data=data,
+        num_rows=rows,
+        context=context,
+        teacher=teacher,
+        probes=probes,
+        num_trials=trials,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        json=json,
+    )
+    evaluate_command(options, Console(), None if quiet else Console(stderr=True))
+
+
 def main() -> None:
     """Run the program; what the user can mend ends as one line on stderr and exit code 2."""
     try:
         app()
-    except (
-        CommandError,
-        DataError,
-        ModConfigError,
-        RoutingError,
-        TextError,
-        TrainingError,
-        UnsupportedModelError,
-    ) as error:
+    except USER_ERRORS as error:
         _fail(str(error))
     except OSError as error:
         where = error.filename or "a file"

@@ -27,3 +27,7 @@ class TrainingError(ValueError):
 
 class CommandError(ValueError):
     """What a command was given cannot be used: a folder to write, a device, options that exclude each other, a package."""
+
+
+class EvaluationError(ValueError):
+    """A model's quality cannot be measured as asked: text, model, teacher and settings do not fit each other."""

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from reference_impl.decoding import Continuation, GenerationStats, Sampling
+from reference_impl.devices import find_device
 from reference_impl.errors import CommandError, TextError
 from reference_impl.keep_map import check_vocabulary
 from reference_impl.model_folder import load_folder
@@ -31,7 +32,7 @@ class GenerateOptions:
         prompt_file: where it stands; with neither, it is read from stdin.
         max_new_tokens: None is 128, or as many as the model has positions for.
         sampling: greedy by default.
-        device: such as cpu or cuda:1; None is the first GPU, or the CPU where there is none.
+        device: auto (the first GPU, else the CPU), cpu, cuda or cuda:N.
         dtype: of the weights: auto (the checkpoint's), float32, bfloat16 or float16.
     """
 
@@ -40,7 +41,7 @@ class GenerateOptions:
     prompt_file: Path | None = None
     max_new_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    device: str | None = None
+    device: str = "auto"
     dtype: str = "auto"
 
 
@@ -54,7 +55,7 @@ def generate_command(options: GenerateOptions, out: TextIO, notes: TextIO, stdin
         UnsupportedModelError: the folder holds no model of a supported family, or a damaged one.
         TextError: the prompt cannot be read, is empty or not UTF-8, or does not fit the model.
     """
-    device = _device(options.device)
+    device = find_device(options.device)
     data = _prompt(options, stdin)
     model = load_folder(options.model, "any", options.dtype).to(device)
     tokens = PromptTokens(options.model, model.config.vocab_size)
@@ -120,17 +121,3 @@ def _num_new_tokens(model: PreTrainedModel, num_prompt: int, options: GenerateOp
             f"{options.model} has {num_positions:,} positions"
         )
     return options.max_new_tokens
-
-
-def _device(name: str | None) -> torch.device:
-    """The device asked for.
-
-    Raises:
-        CommandError: it is not there.
-    """
-    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if name is None:
-        return torch.device(found[1] if len(found) > 1 else "cpu")
-    if ("cuda:0" if name == "cuda" else name) not in found:
-        raise CommandError(f"--device: got {name!r}; expected one of {', '.join(found)}")
-    return torch.device(name)

@@ -74,6 +74,7 @@ class Routing:
     history: list[tuple[int, Decision]] | None = None
     _replay: Mapping[int, Tensor] | None = None
     _fitter: RouterFitter | None = None
+    _is_as_decoded: bool = False
 
     def __post_init__(self) -> None:
         self.set_config(self.config)
@@ -107,10 +108,16 @@ class Routing:
         gate_BT = torch.sigmoid(logits_BT)
         if self._replay is not None:
             keep_BT = self._replayed(layer_idx, num_seen, hidden_BTD)
-        elif self.config.operator == "topk" and not (num_seen > 0 and hidden_BTD.shape[1] == 1):
+        elif (
+            self.config.operator == "topk"
+            and not self._is_as_decoded
+            and not (num_seen > 0 and hidden_BTD.shape[1] == 1)
+        ):
             keep_BT = topk_keep(logits_BT, self.config.capacity, valid_BT)
         else:  # at decode top-k has no future to rank against: the threshold is its causal predictor (our choice)
             keep_BT = threshold_keep(gate_BT, self.config.threshold_p, valid_BT)
+            if self.config.operator == "topk" and num_seen == 0:  # of a single token top-k keeps one
+                keep_BT = keep_BT | is_first(keep_BT, valid_BT)
         self.last[layer_idx] = Decision(keep_BT, gate_BT.detach(), valid_BT)
         collection = _COLLECTION.get()
         if collection is not None and collection.routing is self:
@@ -181,6 +188,19 @@ class Routing:
             self._replay = None
 
     @contextmanager
+    def as_decoded(self) -> Iterator[None]:
+        """Decide in whole-sequence forwards as a decode from the first token on would, token by token.
+
+        That makes `topk` causal: its threshold decides, and the first token of a row, which top-k ranks alone, is kept. The other
+        operators decide so anyway. For measuring what a model predicts without having seen what follows.
+        """
+        before, self._is_as_decoded = self._is_as_decoded, True
+        try:
+            yield
+        finally:
+            self._is_as_decoded = before
+
+    @contextmanager
     def fitting(self, fitter: RouterFitter) -> Iterator[None]:
         """Let `fitter` set each router as the forward reaches its layer."""
         self._fitter = fitter
@@ -188,6 +208,13 @@ class Routing:
             yield
         finally:
             self._fitter = None
+
+
+def is_first(keep_BT: Tensor, valid_BT: Tensor | None) -> Tensor:
+    """(B, T) bool: the first token of each row that is not padding."""
+    if valid_BT is None:
+        return (torch.arange(keep_BT.shape[1], device=keep_BT.device) == 0).expand_as(keep_BT)
+    return (valid_BT & (valid_BT.cumsum(1) == 1)).expand_as(keep_BT)
 
 
 def centred(gradient_BT: Tensor, valid_BT: Tensor | None) -> Tensor:

@@ -8,24 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-import transformers
 import yaml
 from rich.console import Console
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from reference_impl.config import TRAINING_SETTINGS
 from reference_impl.data import DataConfig, load_tokenizer
-from reference_impl.errors import DataError, TrainingError, UnsupportedModelError
-from reference_impl.hf_families import FAMILIES
-from reference_impl.mod_layer import MODEL_TYPE_PREFIX
+from reference_impl.errors import TrainingError
 from reference_impl.mod_model import ModModel
+from reference_impl.model_folder import check_kind, load_folder
 from reference_impl.objective import OBJECTIVES
+from reference_impl.settings_file import read_data_config, read_settings
 from reference_impl.training import TrainConfig, train
 from reference_impl.training.folder import SETTINGS, TrainingFolder
 
-MAX_SETTINGS_BYTES = 2**20
 OBJECTIVE_SETTINGS = tuple(name for name in TRAINING_SETTINGS if name != "objective")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -70,15 +65,14 @@ def train_command(options: TrainOptions, console: Console | None) -> Path:
         folder.check_new()  # before a large model is loaded
     for model_folder in (options.model, options.teacher):
         if model_folder is not None:
-            _check_is_model(model_folder)
+            check_kind(model_folder, "any")
     typed = _typed(options)
     config = _train_config(options, typed, recorded)
     data = _data_config(options, recorded)
     tokenizer = load_tokenizer(options.model)
-    transformers.utils.logging.disable_progress_bar()
     # what trains is float32; what is frozen stays as it is stored
-    model = load_trainable(options.model, torch.float32 if config.mode == "full" else "auto")
-    teacher = None if options.teacher is None else load_trainable(options.teacher, _teacher_dtype(config))
+    model = load_folder(options.model, "any", "float32" if config.mode == "full" else "auto")
+    teacher = None if options.teacher is None else load_folder(options.teacher, "any", _teacher_dtype(config))
     objective = options.objective
     if isinstance(model, ModModel):
         objective = _objective(options, recorded)
@@ -103,43 +97,6 @@ def train_command(options: TrainOptions, console: Console | None) -> Path:
         console=console,
     )
     return folder.model
-
-
-def load_trainable(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The converted or stock model of a local folder, whole: no weight is missing, nothing is looked up elsewhere.
-
-    Raises:
-        UnsupportedModelError: another family, or the folder cannot be read as a model.
-    """
-    _check_is_model(folder)
-    try:
-        model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        if model_type.removeprefix(MODEL_TYPE_PREFIX) not in FAMILIES:
-            allowed = ", ".join(FAMILIES)
-            raise UnsupportedModelError(
-                f"{folder}: got model_type {model_type!r}; expected one of {allowed}, or converted ones"
-            )
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
-        )
-    except UnsupportedModelError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UnsupportedModelError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    for problem in ("missing_keys", "mismatched_keys"):
-        if info[problem]:
-            some = ", ".join(sorted(str(key) for key in info[problem])[:3])
-            raise UnsupportedModelError(
-                f"{folder}: {problem.replace('_', ' ')}: {some}; expected all weights of the model"
-            )
-    return model
-
-
-def _check_is_model(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UnsupportedModelError(
-            f"{folder}: no config.json there; expected a folder that save_pretrained of a model wrote"
-        )
 
 
 class _Typed(NamedTuple):
@@ -171,7 +128,7 @@ def _typed(options: TrainOptions) -> _Typed:
 def _train_config(options: TrainOptions, typed: _Typed, recorded: Mapping[str, Any]) -> TrainConfig:
     settings = dict(recorded.get("training", {}))
     if options.settings is not None:
-        settings |= _mapping(options.settings, TrainingError)
+        settings |= read_settings(options.settings, TrainingError)
     try:
         return TrainConfig.from_dict(settings | typed.training)
     except TrainingError as error:
@@ -182,10 +139,7 @@ def _train_config(options: TrainOptions, typed: _Typed, recorded: Mapping[str, A
 def _data_config(options: TrainOptions, recorded: Mapping[str, Any]) -> DataConfig:
     if options.data is None:
         return DataConfig.from_dict(recorded["data"]) if "data" in recorded else DataConfig()
-    try:
-        return DataConfig.from_dict(_mapping(options.data, DataError), options.data.parent)
-    except DataError as error:
-        raise DataError(f"{options.data}: {error}") from error
+    return read_data_config(options.data)
 
 
 def _objective(options: TrainOptions, recorded: Mapping[str, Any]) -> str | None:
@@ -200,20 +154,5 @@ def _objective(options: TrainOptions, recorded: Mapping[str, Any]) -> str | None
     return objective
 
 
-def _teacher_dtype(config: TrainConfig) -> torch.dtype:
-    return torch.bfloat16 if config.precision == "bf16" else torch.float32
-
-
-def _mapping(path: Path, error_class: type[ValueError]) -> dict[str, Any]:
-    """A YAML or JSON file of settings."""
-    try:
-        if path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise error_class(f"{path}: larger than 1 MiB; expected a file of settings")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise error_class(f"{path}: cannot be read: {error.strerror}; name a file of settings") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise error_class(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise error_class(f"{path}: got {type(content).__name__}; expected a mapping of settings to values")
-    return content
+def _teacher_dtype(config: TrainConfig) -> str:
+    return "bfloat16" if config.precision == "bf16" else "float32"

@@ -30,16 +30,21 @@ class Row:
     Attributes:
         ids_T: int64.
         starts: where its sequences begin, ascending; the first is 0.
-        num_bytes: bytes of text that the predicted tokens stand for: all of the row but the first of each sequence.
+        num_bytes_T: bytes of text that each token stands for, int64.
         source: which source all of it is from.
         epoch: how often that source had been read to its end when the row was filled.
     """
 
     ids_T: Tensor
     starts: tuple[int, ...]
-    num_bytes: int
+    num_bytes_T: Tensor
     source: str = ""
     epoch: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of text that the predicted tokens stand for: all of the row but the first of each sequence."""
+        return int(self.num_bytes_T.sum() - self.num_bytes_T[list(self.starts)].sum())
 
     @property
     def num_predicted(self) -> int:
@@ -99,6 +104,5 @@ class Packer:
         ids_T = torch.cat([part.ids_T for part in self._parts])
         num_bytes_T = torch.cat([part.num_bytes_T for part in self._parts])
         starts = tuple(self._starts)
-        num_bytes = int(num_bytes_T.sum() - num_bytes_T[list(starts)].sum())
         self._parts, self._starts, self._num_tokens = [], [], 0
-        return Row(ids_T, starts, num_bytes, source, epoch)
+        return Row(ids_T, starts, num_bytes_T, source, epoch)

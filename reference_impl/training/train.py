@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, Trai
 
 from reference_impl.config import ModConfig
 from reference_impl.data import DataConfig, DocumentTokenizer, TrainingSet, held_out_rows
+from reference_impl.fingerprint import versions, weights_hash
 from reference_impl.mod_model import ModModel
 from reference_impl.objective import OBJECTIVES, Objective
 from reference_impl.training.callbacks import (
@@ -26,7 +27,6 @@ from reference_impl.training.callbacks import (
     append_line,
     summary_writer,
 )
-from reference_impl.training.fingerprint import versions, weights_hash
 from reference_impl.training.folder import CHECKPOINT_PREFIX, SETTINGS, TrainingFolder
 from reference_impl.training.mod_trainer import ModTrainer
 from reference_impl.training.own_objective import own_objective
