@@ -15,6 +15,7 @@ from modbench.model_shape import ModelShape
 from modbench.presets import PRESETS
 from modbench.report.document import axes_label
 from modbench.scenario import BASELINE, MethodSettings, Point, load_scenario, resolve_routed_layers
+from modbench.scenario.checkpoint_settings import Checkpoint
 from modbench.scenario.config_shape import shape_of_file
 from modbench.scenario.models import (
     DenseSettings,
@@ -79,7 +80,7 @@ def read_target(text: str, options: Options) -> Target:
         "skip_layers": SkipLayersSettings(),
     }
     geometry = read_model(text)
-    methods = _predicted_methods(settings, geometry.num_hidden_layers, options)
+    methods = _predicted_methods(settings, {}, geometry.num_hidden_layers, options)
     sizes = _sizes(options.contexts or CONTEXTS, options.batches or BATCHES)
     case = Case("", geometry, options.dtype or DTYPE, options.new_tokens or NEW_TOKENS, methods, sizes)
     return Target(text, (case,))
@@ -130,7 +131,7 @@ def case_of(point: Point, where: str, options: Options) -> Case:
     """The point without its size; `where` begins the text of an error."""
     axes = {key: value for key, value in point.axes.items() if key not in SIZE_AXES}
     try:
-        methods = _predicted_methods(point.methods, point.geometry.num_hidden_layers, options)
+        methods = _predicted_methods(point.methods, point.checkpoints, point.geometry.num_hidden_layers, options)
     except ScenarioError as error:
         raise ScenarioError(f"{where}: {error}") from None
     return Case(
@@ -152,22 +153,31 @@ def _is_predicted(label: str, settings: MethodSettings) -> bool:
 
 
 def _predicted_methods(
-    settings: Mapping[str, MethodSettings], num_layers: int, options: Options
+    settings: Mapping[str, MethodSettings],
+    checkpoints: Mapping[str, Checkpoint],
+    num_layers: int,
+    options: Options,
 ) -> tuple[PredictedMethod, ...]:
     """The baseline first, as the dense model whoever runs it; without other methods that are code of the user's own."""
     found = [
-        _predicted_method(label, DenseSettings() if label == BASELINE else item, num_layers, options)
+        _predicted_method(
+            label, DenseSettings() if label == BASELINE else item, checkpoints.get(label), num_layers, options
+        )
         for label, item in settings.items()
         if _is_predicted(label, item)
     ]
     return tuple(sorted(found, key=lambda method: method.label != BASELINE))
 
 
-def _predicted_method(label: str, settings: Any, num_layers: int, options: Options) -> PredictedMethod:
-    """What the settings say of routed layers and the share kept there; options go before them."""
+def _predicted_method(
+    label: str, settings: Any, checkpoint: Checkpoint | None, num_layers: int, options: Options
+) -> PredictedMethod:
+    """What the settings, or the checkpoint, say of routed layers and the share kept there; options go before them."""
     value = getattr(settings, "routed_layers", None)
     if value is None:
         return PredictedMethod(label, settings.method)
+    decided = checkpoint.settings if checkpoint else {}
+    value = tuple(decided.get("routed_layers") or decided.get("counted_as_removed") or ()) or value
     routed = _routed_layers(value, num_layers, options)
     if getattr(settings, "removes_layers", False):
         if len(routed) == num_layers:
@@ -175,12 +185,13 @@ def _predicted_method(label: str, settings: Any, num_layers: int, options: Optio
                 f"methods.{label}: all {num_layers} layers are removed; expected one at least that stays"
             )
         return PredictedMethod(label, settings.method, routed, keep_ratio=0.0, is_removing=True)
-    ratio = getattr(settings, settings.target_key)
+    ratio = decided.get(settings.target_key, getattr(settings, settings.target_key))
     if settings.target_key == "keep_ratio" and options.keep_ratio is not None:
         ratio = options.keep_ratio
     if ratio is None:
+        found = "a checkpoint, whose keep ratio only a run can tell" if checkpoint else "no keep_ratio"
         raise ScenarioError(
-            f"methods.{label}: got no keep_ratio; expected the share of tokens to predict for; pass --keep-ratio, such as 0.111"
+            f"methods.{label}: got {found}; expected the share of tokens to predict for; pass --keep-ratio, such as 0.111"
         )
     return PredictedMethod(label, settings.method, routed, ratio)
 

@@ -73,7 +73,9 @@ def check_identities(method: Method, point: PointWork, device: torch.device) -> 
         name: "declared" if name in declared else "passed" if errors[name] <= limit else "failed" for name in IDENTITIES
     }
     measured = ", ".join(f"{name} {errors[name]:.1e}" for name in IDENTITIES if name in errors)
-    detail = f"largest errors ({limit:.0e} allowed): {measured}; flipped decisions {check.flip_ratio:.2e}"
+    detail = (
+        f"largest errors ({limit:.0e} allowed): {measured}; flipped decisions {check.flip_ratio:.2e}{check.kept_text}"
+    )
     return GuardOutcome(identities, declared, check.flip_ratio, detail)
 
 
@@ -92,6 +94,14 @@ class SubjectCheck:
         self.flip_ratio = 0.0
         self._full_BTV, self._decisions = _full(subject, ids_BT)
         self._masks = _masks_of(self._decisions)
+
+    @property
+    def kept_text(self) -> str:
+        """The share that the routers kept of this text, for the detail line: a trained one may keep all of it, or nothing."""
+        if not self._masks:
+            return ""
+        kept = torch.cat([keep_BT.flatten() for keep_BT in self._masks.values()]).float().mean().item()
+        return f"; kept {kept:.1%} of its text"
 
     def measures(self) -> dict[str, Callable[[], float]]:
         """Identity -> the function that measures its error."""
@@ -222,5 +232,6 @@ def _dense_error(method: Method, point: PointWork, device: torch.device, ids_BT:
     assert unit is not None, f"{type(method).__name__} must declare {DENSE_AT_P0} or build a unit variant"
     unit_BTV, _ = _full(unit, ids_BT)
     del unit
-    dense_BTV, _ = _full(Dense({"kv_cache": "stock"}).build(point, device), ids_BT)
+    dense = method.build_dense(point, device) or Dense({"kv_cache": "stock"}).build(point, device)
+    dense_BTV, _ = _full(dense, ids_BT)
     return _error(unit_BTV, dense_BTV)

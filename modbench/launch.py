@@ -16,13 +16,15 @@ from torch import Tensor
 from modbench.job import Job
 from modbench.memory_limit import lift_limit
 from modbench.methods import METHODS, Method, Subject
+from modbench.methods.checkpoint import CHECKPOINT
+from modbench.plan import PointWork
 from modbench.profiling import process_memory, torch_memory
 from modbench.profiling.contamination import ContaminationMeter
 from modbench.profiling.gpu_watch import GpuWatch
 from modbench.profiling.live_sample import count_live_tensors
 from modbench.profiling.phase_peaks import PhasePeaks
 from modbench.profiling.timing import CUDA_WARMUP_S, Sample, phase_durations, take_sample, warm_up
-from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
+from modbench.record import CALIBRATED_ROUTER, CHECKPOINT_ROUTER, RANDOM_ROUTER, KeepRatios, Record, Samples
 from modbench.scenario import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE
 from modbench.tokens import WRAPPED_PROMPT, PromptTokens, prompt_tokens
 from reference_impl import Decision
@@ -80,7 +82,7 @@ def run_launch(job: Job, on_phase: OnPhase, publish: Callable[[Record], None]) -
         metrics={**measured.metrics, "built_rss_bytes": built_rss_bytes},
         keep_ratio=keep_ratio,
         guard=job.guard,
-        flags=[*_input_flags(tokens, method, point.model), *measured.flags],
+        flags=[*_input_flags(tokens, method, point), *measured.flags],
         environment={
             **job.environment,
             "tokens_sha256": tokens.sha256,
@@ -245,8 +247,10 @@ def _missed_target(method: Method, measured: KeepRatios, routed_layers: Sequence
     return None
 
 
-def _input_flags(tokens: PromptTokens, method: Method, model: dict[str, Any]) -> list[str]:
+def _input_flags(tokens: PromptTokens, method: Method, point: PointWork) -> list[str]:
     flags = [WRAPPED_PROMPT] if tokens.is_wrapped else []
     if method.target_keep_ratio() is not None:
-        flags.append(RANDOM_ROUTER if model["weights"] == "random" else CALIBRATED_ROUTER)
+        flags.append(RANDOM_ROUTER if point.model["weights"] == "random" else CALIBRATED_ROUTER)
+    elif CHECKPOINT in point.settings and point.settings.get("routed_layers"):
+        flags.append(CHECKPOINT_ROUTER)
     return flags

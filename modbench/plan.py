@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modbench.errors import ScenarioError
 from modbench.presets import Geometry
-from modbench.scenario import BASELINE, LoadedScenario, MethodSettings, Point, resolve_routed_layers, value_at
+from modbench.scenario import BASELINE, LoadedScenario, Point, resolve_routed_layers, value_at
 
 LOOKS = (8, 12, 20)  # pairs at which `launches: auto` looks at the data (docs/measuring.md)
 PAIRS_PER_QUAD = 2
@@ -44,7 +44,7 @@ class PointWork(BaseModel):
     """The resolved work of one method at one cell, as the worker needs it and every record carries it.
 
     `cell_id` names the cell of the matrix without the method: the launches of one cell are paired with each other.
-    File paths in `model` and `workload` open from the folder that modbench was started in.
+    File paths in `model`, `settings` and `workload` open from the folder that modbench was started in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -200,8 +200,7 @@ def _first_half(methods: tuple[PlannedMethod, ...], quad: int) -> tuple[PlannedM
 def plan_cell(point: Point, base: Path, device_kind: str) -> Cell:
     """One cell with the identities of its work; `base` is the scenario file's folder."""
     shared = _shared_identity(point, device_kind)
-    num_layers = point.geometry.num_hidden_layers
-    settings = {label: _resolved_settings(method, num_layers) for label, method in point.methods.items()}
+    settings = {label: _resolved_settings(point, label) for label in point.methods}
     method_axes = {key: _axis_value(key, point, settings) for key in point.axes if key.startswith("methods.")}
     cell_id = content_hash({**shared, "axes": method_axes})
     labels = [BASELINE, *(label for label in point.methods if label != BASELINE)]
@@ -240,11 +239,12 @@ def _weights(point: Point) -> str:
     return "random" if point.model.has_random_weights else "checkpoint"
 
 
-def _resolved_settings(method: MethodSettings, num_layers: int) -> dict[str, Any]:
-    settings = method.model_dump(mode="json")
-    routed_layers = getattr(method, "routed_layers", None)
-    if routed_layers is not None:
-        settings["routed_layers"] = list(resolve_routed_layers(routed_layers, num_layers))
+def _resolved_settings(point: Point, label: str) -> dict[str, Any]:
+    """The settings in force with layers as indices; a checkpoint says them so already."""
+    settings = point.settings_in_force(label)
+    routed_layers = getattr(point.methods[label], "routed_layers", None)
+    if routed_layers is not None and label not in point.checkpoints:
+        settings["routed_layers"] = list(resolve_routed_layers(routed_layers, point.geometry.num_hidden_layers))
     return settings
 
 
@@ -257,6 +257,8 @@ def _work(point: Point, cell_id: str, settings: dict[str, Any], base: Path, devi
     model = point.model.model_dump(mode="json", exclude={"geometry", "dtype"})
     model |= {"weights": _weights(point), "folder_sha256": point.folder_sha256}
     workload = point.workload.model_dump(mode="json")
+    if settings.get("checkpoint") is not None:
+        settings = {**settings, "checkpoint": str(base / settings["checkpoint"])}
     if point.model.path is not None:
         model["path"] = str(base / point.model.path)
     if point.workload.prompt.text is not None:

@@ -21,7 +21,12 @@ SCHEMA_VERSION = 2
 RECORDS_FILE = "records.jsonl"
 Status = Literal["ok", "oom", "timeout", "crashed", "failed", "unsupported", "invalid", "pruned"]
 RANDOM_ROUTER, CALIBRATED_ROUTER = "calibrated random router", "calibrated router"
-ROUTER_FLAGS = (RANDOM_ROUTER, CALIBRATED_ROUTER)  # how a keep ratio came about: these stand in headlines
+CHECKPOINT_ROUTER = "router of the checkpoint"  # nothing was set: neither its share nor which tokens it keeps; no doubt
+ROUTER_FLAGS = (
+    RANDOM_ROUTER,
+    CALIBRATED_ROUTER,
+    CHECKPOINT_ROUTER,
+)  # how a keep ratio came about: these stand in headlines
 SIDE_BY_SIDE = "side_by_side"  # environment key of launches interleaved with another side's: {id, side}
 NOISE_FLOOR = "noise_floor"  # environment key: the machine's, as known when the launch ran; shares by latency metric
 GuardResult = Literal["passed", "declared", "failed"]

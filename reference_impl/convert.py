@@ -33,6 +33,19 @@ def routed_attention(model: PreTrainedModel) -> str:
     return ", ".join(names)
 
 
+def set_routed_attention(model: PreTrainedModel, attention: str) -> None:
+    """Let the routed layers of a converted model attend with this varlen backend, as `convert` does; on the model's device.
+
+    Raises:
+        UnsupportedModelError: the backend is not there.
+    """
+    for layer in decoder_layers(model):
+        if isinstance(layer, RoutedLayer):
+            parameter = next(layer.parameters())
+            resolve_backend(attention, parameter.device, parameter.dtype, layer.needs)
+            layer.attention_backend = attention
+
+
 def convert(model: PreTrainedModel, config: ModConfig | None = None, attention: str = "auto") -> PreTrainedModel:
     """Turn `model` into a Mixture-of-Depths model, in place.
 

@@ -9,7 +9,7 @@ from modbench.analysis.kv_cache import unexplained
 from modbench.analysis.resources import varying_metrics
 from modbench.analysis.rows import CellSummary, Footnote, MethodRow, failure_text
 from modbench.analysis.statistics import PERCENTILE_NEEDS
-from modbench.record import Record
+from modbench.record import CHECKPOINT_ROUTER, Record
 
 ABOVE_IDEAL = 1.05  # share of the ideal from which the prediction, not the method, needs an explanation
 
@@ -29,7 +29,8 @@ def footnotes(records: Sequence[Record], cells: Sequence[CellSummary], num_skipp
         if record.status != "ok":
             continue
         for flag in record.flags:
-            doubt(flag, record.method, record.point.cell_id)
+            if flag != CHECKPOINT_ROUTER:
+                doubt(flag, record.method, record.point.cell_id)
         by_row.setdefault((record.point.cell_id, record.method, record.point_id), []).append(record)
     for (cell_id, method, _), members in by_row.items():
         for name in varying_metrics(members):

@@ -17,7 +17,11 @@ from modbench.analysis.summary import flatten
 from modbench.record import Record
 from modbench.scenario import BASELINE
 
-PLACES = ("model.path", "workload.prompt.text")  # where files were found; what is in them has a hash beside it
+PLACES = (
+    "model.path",
+    "settings.checkpoint",
+    "workload.prompt.text",
+)  # where files were found; what is in them has a hash beside it
 NAMES = ("cell_id", "axes")  # of the work, and no part of it
 
 

@@ -12,7 +12,11 @@ from modbench.record import Record
 MAX_KEEP_RATIO_DIFFERENCE = 0.01
 ROUNDING = 1e-9
 MAX_FIELDS = 4
-HASHED = {"workload.prompt.sha256": "the prompt's text changed", "model.config_sha256": "the model's config changed"}
+HASHED = {
+    "workload.prompt.sha256": "the prompt's text changed",
+    "model.config_sha256": "the model's config changed",
+    "settings.checkpoint_sha256": "the checkpoint changed",
+}
 
 
 def why_other_work(match: Match) -> str:

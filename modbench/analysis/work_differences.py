@@ -25,10 +25,14 @@ def work_differences(base: Sequence[Record], candidate: Sequence[Record]) -> tup
         _leave_out_methods_of_one_side(side, methods[0] & methods[1])
     keys = [key for key in {**sides[0], **sides[1]} if _distinct(sides[0], key) != _distinct(sides[1], key)]
     has_names = any(name in keys for name in NAMES) and all(any(name in side for name in NAMES) for side in sides)
-    keys = [
-        key for key in keys if CONTENT_HASHES.get(key, key) in keys and not (has_names and key.startswith(GEOMETRY))
-    ]
+    keys = [key for key in keys if _content_hash(key) in keys and not (has_names and key.startswith(GEOMETRY))]
     return tuple(Difference(key, *(_told(side.get(key)) for side in sides)) for key in keys)
+
+
+def _content_hash(key: str) -> str:
+    """The key whose value tells whether what is at the place of another one differs; of all else the key itself."""
+    is_checkpoint = key.startswith(f"{METHODS}.") and key.endswith(".checkpoint")
+    return f"{key}_sha256" if is_checkpoint else CONTENT_HASHES.get(key, key)
 
 
 def _work(records: Sequence[Record]) -> dict[str, list[Any]]:

@@ -104,6 +104,10 @@ class Method(ABC):
         """The same with p = 0 and unit gates, which must equal dense; None where that means nothing."""
         return None
 
+    def build_dense(self, point: PointWork, device: torch.device) -> Subject | None:
+        """The dense model with this method's weights, which the unit variant must equal; None where those are the point's."""
+        return None
+
     def calibrate(self, subject: Subject, input_ids: Tensor, prompt_length: int) -> None:  # noqa: B027 (optional step)
         """Set routers to the target keep ratio on this text, (B, T); nothing to do for methods without a target."""
 

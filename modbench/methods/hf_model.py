@@ -4,7 +4,7 @@ In: the resolved point. Out: a stock model on the device, and the `Subject` arou
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,44 @@ def build_model(point: PointWork, device: torch.device) -> PreTrainedModel:
         with torch.device(device):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
         return model.eval()
-    folder = Path(point.model["path"])
+    return load_folder(Path(point.model["path"]), "model.path", point, device)
+
+
+def load_folder(
+    folder: Path, key: str, point: PointWork, device: torch.device, adapt: Callable[[Any], Any] | None = None
+) -> PreTrainedModel:
+    """A saved model in evaluation mode, on `device`, in the point's dtype and attention.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        key: of the scenario, for errors.
+        point: the work.
+        device: where to.
+        adapt: the folder's config -> the one to build the model from; None: its own.
+
+    Raises:
+        UnsupportedError: the folder cannot be read as a causal language model, or the attention does not fit the model.
+    """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = adapt(config) if adapt else config
         attention = stock_attention(point.attention, config)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=dtype,
+            dtype=getattr(torch, point.dtype),
             attn_implementation=attention,
             local_files_only=True,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise UnsupportedError(f"model.path: {folder}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, ImportError) as error:  # the last where an attention's package is not installed
+        raise UnsupportedError(f"{key}: {folder}: {str(error).splitlines()[0]}") from error
+    absent = sorted(info["missing_keys"])
+    if absent:
+        raise UnsupportedError(
+            f"{key}: {folder}: the weights have no {absent[0]}, {len(absent)} missing in all; expected those of the whole model"
+        )
     return model.to(device).eval()
 
 

@@ -6,6 +6,6 @@ from modbench.methods.routed import RoutedMethod
 
 
 class Masked(RoutedMethod):
-    """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`."""
+    """Settings: `threshold_p`, `keep_ratio` (calibrated when given), `routed_layers`, `gate`; or a `checkpoint` that says them."""
 
     operator: ClassVar[str] = "masked"

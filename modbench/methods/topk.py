@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from modbench.methods.base import CAUSAL, DECODE_EQUALS_FULL
+from modbench.methods.checkpoint import CHECKPOINT
 from modbench.methods.routed import RoutedMethod
 
 
 class Topk(RoutedMethod):
-    """Settings: `capacity`, `routed_layers`, `gate`."""
+    """Settings: `capacity`, `routed_layers`, `gate`; or a `checkpoint` that says them."""
 
     operator: ClassVar[str] = "topk"
     declared: ClassVar[Mapping[str, str]] = {
@@ -21,5 +22,8 @@ class Topk(RoutedMethod):
     }
 
     def target_keep_ratio(self) -> float | None:
-        """`capacity`: prefill keeps ceil(capacity * tokens) by construction, decode is calibrated to it."""
-        return self.settings["capacity"]
+        """`capacity`: prefill keeps ceil(capacity * tokens) by construction, decode is calibrated to it.
+
+        A checkpoint has no target: its predictor is what its training made it.
+        """
+        return None if CHECKPOINT in self.settings else self.settings["capacity"]

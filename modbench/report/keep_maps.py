@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modbench.keep_map_record import KEPT, KeepMapRecord
+from modbench.record import CHECKPOINT_ROUTER
 from modbench.report.document import Document, cell_label
 from modbench.report.escaping import one_line
 from modbench.units import format_count, format_percent
@@ -124,12 +125,15 @@ def _sentences(row: KeepMapRecord, num_kept: Sequence[int]) -> tuple[str, ...]:
         f"Of the first {num_tokens} of {format_count(row.context)} prompt tokens, {num_kept.count(num_routed)} are kept at {where} "
         f"and {num_kept.count(0)} at none; a token is kept at {sum(num_kept) / num_tokens:.1f} of {num_routed} on average."
     )
-    router = (
-        f"By a {one_line(row.router)}: how many tokens it keeps was set for this run; which ones, its untrained weights decide."
-        if row.router is not None
-        else "No router was calibrated for this run."
-    )
-    return counts, router
+    return counts, _router_sentence(row.router)
+
+
+def _router_sentence(router: str | None) -> str:
+    if router is None:
+        return "No router was calibrated for this run."
+    if router == CHECKPOINT_ROUTER:
+        return f"By the {router}: nothing was set for this run."
+    return f"By a {one_line(router)}: how many tokens it keeps was set for this run; which ones, its untrained weights decide."
 
 
 def _legend(num_routed: int) -> tuple[tuple[int, str], ...]:

@@ -3,6 +3,7 @@
 In: a validated scenario with the cell's values in place. Out: a `Point`, or the problems of the cell.
 """
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 from modbench.errors import ScenarioError
 from modbench.presets import Geometry
+from modbench.scenario.checkpoint_settings import Checkpoint
+from modbench.scenario.checkpoints import resolve_checkpoint
 from modbench.scenario.geometry import ResolvedModel, resolve_model
 from modbench.scenario.models import KEEP_RATIO_ABSOLUTE, KEEP_RATIO_RELATIVE, Point, Prompt, Scenario
 from modbench.scenario.problems import Problem
@@ -46,7 +49,9 @@ class CellResolver:
             prompt_sha256 = self._once(
                 prompt_path, workload.prompt.text, lambda: _text_sha256(workload.prompt, self.base), problems
             )
+        checkpoints: dict[str, Checkpoint] = {}
         if resolved is not None:
+            checkpoints = self._checkpoints(scenario, resolved.geometry, problems)
             problems += _layer_problems(scenario, resolved.geometry) + _workload_problems(scenario, resolved)
         problems += _keep_ratio_problems(scenario)
         if problems or resolved is None:
@@ -56,11 +61,26 @@ class CellResolver:
             model=model,
             geometry=resolved.geometry,
             methods=scenario.methods,
+            checkpoints=checkpoints,
             workload=workload,
             measure=scenario.measure,
             folder_sha256=resolved.folder_sha256,
             prompt_sha256=prompt_sha256,
         )
+
+    def _checkpoints(self, scenario: Scenario, geometry: Geometry, problems: list[Problem]) -> dict[str, Checkpoint]:
+        """The saved models that methods run, by label; each folder is read once per kind of method and geometry."""
+        found = {}
+        for label, settings in scenario.methods.items():
+            place = getattr(settings, "checkpoint", None)
+            if place is None:
+                continue
+            key = f"{settings.method} {place} {geometry.model_dump_json()}"
+            read = functools.partial(resolve_checkpoint, settings, self.base / place, geometry)
+            checkpoint = self._once(("methods", label, "checkpoint"), key, read, problems)
+            if checkpoint is not None:
+                found[label] = checkpoint
+        return found
 
     def _once(
         self, path: tuple[str, ...], key: str, read: Callable[[], Resolved], problems: list[Problem]
@@ -86,7 +106,7 @@ def _layer_problems(scenario: Scenario, geometry: Geometry) -> list[Problem]:
     problems = []
     for label, settings in scenario.methods.items():
         value = getattr(settings, "routed_layers", None)
-        if value is None:
+        if value is None or getattr(settings, "checkpoint", None) is not None:
             continue
         path = ("methods", label, "routed_layers")
         try:
@@ -132,7 +152,8 @@ def _keep_ratio_problems(scenario: Scenario) -> list[Problem]:
     problems = []
     for label, settings in scenario.methods.items():
         key = getattr(settings, "target_key", None)
-        target = getattr(settings, key) if key else None
+        is_trained = getattr(settings, "checkpoint", None) is not None  # so that nothing is calibrated
+        target = getattr(settings, key) if key and not is_trained else None
         if target is None or _can_be_kept(target, batch * (new_tokens - 1)):
             continue
         enough = next(

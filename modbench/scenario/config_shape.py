@@ -13,7 +13,8 @@ from modbench.errors import ScenarioError
 from modbench.geometry import FAMILIES, MAX_LAYERS, MAX_POSITIONS, MAX_SIZE
 from modbench.model_shape import Experts, LayerShape, ModelShape
 from modbench.scenario.config_geometry import geometry_from_config, nested_config
-from modbench.scenario.geometry import MAX_CONFIG_BYTES, check_heads, parse_config
+from modbench.scenario.geometry import check_heads
+from modbench.scenario.model_folder import MAX_CONFIG_BYTES, parse_config
 from modbench.scenario.source import is_irregular
 from modbench.scenario.wording import show
 

@@ -211,7 +211,7 @@ def _can_hold(condition: Condition, point: Point) -> bool:
             "geometry": point.geometry,
             "path": None,  # recorded from the folder that modbench was started in
         },
-        "methods": point.methods,
+        "methods": {label: {**point.settings_in_force(label), "checkpoint": None} for label in point.methods},
         "workload": point.workload,
         "measure": point.measure,
     }

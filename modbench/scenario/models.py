@@ -11,9 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveInt,
     WithJsonSchema,
@@ -22,6 +20,8 @@ from pydantic import (
 )
 
 from modbench.presets import PRESETS, Geometry, Positions
+from modbench.scenario.checkpoint_settings import Checkpoint, CheckpointSettings
+from modbench.scenario.strict_model import StrictModel
 from modbench.units import MIB, SIZE_PATTERN, SIZE_TEXT, parse_bytes
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -34,12 +34,6 @@ VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # of the environment
 MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES = MIB, 2**50
 KEEP_RATIO_RELATIVE = 0.10  # a measured keep ratio off its target by more than 10 % of it (or 0.01) is invalid
 KEEP_RATIO_ABSOLUTE = 0.01
-
-
-class StrictModel(BaseModel):
-    """Frozen, no unknown keys, no coercion between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _parse_routed_layers(value: Any) -> RoutedLayersValue:
@@ -167,29 +161,32 @@ class ModelSpec(StrictModel):
         return self.weights == "random" or (self.weights is None and self.path is None)
 
 
-class DenseSettings(StrictModel):
+class DenseSettings(CheckpointSettings):
     """The original model. `kv_cache: chunked` gives it this project's growing cache instead of the stock one."""
 
     method: Literal["dense"] = "dense"
     kv_cache: Literal["stock", "chunked"] = "stock"
 
 
-class SkipLayersSettings(StrictModel):
-    """The model with its routed layers removed: the cheapest thing a user could do instead."""
+class SkipLayersSettings(CheckpointSettings):
+    """The model with its routed layers removed: the cheapest thing a user could do instead. A checkpoint has fewer layers."""
 
     removes_layers: ClassVar[bool] = True
+    decided_by_checkpoint: ClassVar[tuple[str, ...]] = ("routed_layers",)
 
     method: Literal["skip_layers"] = "skip_layers"
     routed_layers: RoutedLayers = "interleaved"
     kv_cache: Literal["stock", "chunked"] = "stock"
 
 
-class _RoutedSettings(StrictModel):
+class _RoutedSettings(CheckpointSettings):
     routed_layers: RoutedLayers = "interleaved"
     gate: Literal["shared", "unit"] = Field("shared", description="shared: scales attention and MLP; unit: keeps only")
 
 
 class _ThresholdRule(_RoutedSettings):
+    decided_by_checkpoint: ClassVar[tuple[str, ...]] = ("threshold_p", "keep_ratio", "routed_layers", "gate")
+
     threshold_p: float = Field(0.5, gt=0, lt=1)
     keep_ratio: float | None = Field(
         None, gt=0, le=1, description="calibrate the routers so that this share of tokens is kept at routed layers"
@@ -219,6 +216,7 @@ class TopkSettings(_RoutedSettings):
     """MoD as published: per sequence the `capacity` share with the highest scores; at decode a causal predictor."""
 
     target_key: ClassVar[str] = "capacity"
+    decided_by_checkpoint: ClassVar[tuple[str, ...]] = ("capacity", "routed_layers", "gate")
 
     method: Literal["topk"] = "topk"
     capacity: float = Field(0.125, gt=0, le=1)
@@ -367,7 +365,16 @@ class Point(StrictModel):
     model: ModelSpec
     geometry: Geometry = Field(description="resolved: max_positions applied, heads and head size written out")
     methods: dict[str, LabelledSettings]
+    checkpoints: dict[str, Checkpoint] = Field(
+        default_factory=dict, description="by label, of the methods that run one"
+    )
     workload: Workload
     measure: Measure
     folder_sha256: str | None = Field(None, description="of the model folder's config and weights, for a path")
     prompt_sha256: str | None = Field(None, description="of the prompt's text, for a text prompt")
+
+    def settings_in_force(self, label: str) -> dict[str, Any]:
+        """A method's settings, with what its checkpoint decides."""
+        settings = self.methods[label].model_dump(mode="json")
+        checkpoint = self.checkpoints.get(label)
+        return settings | ({"checkpoint_sha256": checkpoint.sha256, **checkpoint.settings} if checkpoint else {})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from modbench.analysis.matching import differing_work
 from modbench.analysis.work_differences import work_differences
 from modbench.record import Record, Trial
 from tests.modbench.record_factory import GEOMETRY, make_quads
@@ -71,3 +72,27 @@ def test_a_searched_size_is_told_as_the_search():
     trial = Trial(axis="workload.context", role="trial", bound=65536)
     searched = [record.model_copy(update={"trial": trial}) for record in make_quads(1, contexts=(1024, 2048))]
     assert told(make_quads(1), searched) == {"workload.context": (1024, "searched up to 65536")}
+
+
+def test_where_a_checkpoint_lies_is_told_only_if_it_is_another_one():
+    def with_checkpoint(place: str, sha256: str) -> list[Record]:
+        settings = {"checkpoint": place, "checkpoint_sha256": sha256}
+        return [
+            record.model_copy(
+                update={
+                    "point_id": f"{place}-{sha256}",
+                    "point": record.point.model_copy(update={"settings": {**record.point.settings, **settings}}),
+                }
+            )
+            for record in make_quads(1)
+            if record.method == "threshold"
+        ]
+
+    base = with_checkpoint("here/model", "1")
+    assert told(base, with_checkpoint("there/model", "1")) == {}
+    other = with_checkpoint("there/model", "2")
+    assert told(base, other) == {
+        "methods.threshold.checkpoint": ("here/model", "there/model"),
+        "methods.threshold.checkpoint_sha256": ("1", "2"),
+    }
+    assert differing_work(base[0], other[0]) == ("settings.checkpoint_sha256",)

@@ -7,7 +7,7 @@ import pytest
 
 from modbench.analysis import summarise
 from modbench.keep_map_record import KEPT, KeepMapRecord
-from modbench.record import CALIBRATED_ROUTER, RANDOM_ROUTER
+from modbench.record import CALIBRATED_ROUTER, CHECKPOINT_ROUTER, RANDOM_ROUTER
 from modbench.report.document import Document
 from modbench.report.html import render_html
 from modbench.report.keep_maps import MAX_PIECE, keep_map_section, kept_path, level_of, visible
@@ -75,6 +75,11 @@ def test_a_view_says_that_its_router_was_calibrated_and_not_trained(router):
     (view,) = keep_map_section(document_of(make_row(router=router))).views
     assert view.sentences[1].startswith(f"By a {router}: ")
     assert "untrained" in view.sentences[1]
+
+
+def test_a_checkpoints_router_is_not_said_to_be_untrained():
+    (view,) = keep_map_section(document_of(make_row(router=CHECKPOINT_ROUTER))).views
+    assert view.sentences[1] == "By the router of the checkpoint: nothing was set for this run."
 
 
 def test_a_router_that_was_not_calibrated_is_said_to_be_so():

@@ -158,6 +158,7 @@ def test_a_broken_checkpoint_is_one_line(folder, monkeypatch, capsys):
     settings = json.loads((folder / "dense" / "config.json").read_text())
     (folder / "dense" / "config.json").write_text(json.dumps({**settings, "model_type": "gpt2"}))
     assert "dense: got model_type 'gpt2'" in failure(monkeypatch, capsys, "dense", "--text", "prose.txt")
+    (folder / "dense" / "config.json").write_text(json.dumps(settings))
     (folder / "dense" / "tokenizer.json").unlink()
     assert "tokenizer.json: cannot be read" in failure(monkeypatch, capsys, "dense", "--text", "prose.txt")
 
