@@ -15,12 +15,14 @@ GATES = ("shared", "unit")
 OBJECTIVES = ("load_reducing", "keep_budget", "topk_predictor", "none")
 BUDGETS = ("layer", "model")
 SKIPPED_GRADIENTS = ("none", "straight_through")
+ROUTER_GRADIENTS = ("through", "detached")
 CHOICES = {
     "operator": OPERATORS,
     "gate": GATES,
     "objective": OBJECTIVES,
     "budget": BUDGETS,
     "skipped_gradient": SKIPPED_GRADIENTS,
+    "router_gradient": ROUTER_GRADIENTS,
 }
 TRAINING_SETTINGS = (  # that change nothing about a trained model
     "objective",
@@ -29,6 +31,7 @@ TRAINING_SETTINGS = (  # that change nothing about a trained model
     "budget",
     "budget_anneal",
     "skipped_gradient",
+    "router_gradient",
 )
 NUMBERS = (
     "threshold_p",
@@ -68,6 +71,8 @@ class ModConfig:
         budget_anneal: share in [0, 1] of the training over which the target falls evenly from 1 to its value.
         skipped_gradient: what a token that a layer skips tells its router: `none` (the paper's, as far as is known), or
             `straight_through`, an estimate of what keeping it would have changed in the loss (our choice; executions.py).
+        router_gradient: whether the loss reaches a layer's input `through` its router (the paper's, as far as is known), or routers
+            are `detached`: they read the hidden states and do not steer them (our choice; docs/method.md).
 
     Raises:
         ModConfigError: a value is out of its range.
@@ -86,6 +91,7 @@ class ModConfig:
     budget: Literal["layer", "model"] = "layer"
     budget_anneal: float = 0.0
     skipped_gradient: Literal["none", "straight_through"] = "none"
+    router_gradient: Literal["through", "detached"] = "through"
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():

@@ -99,7 +99,8 @@ class Routing:
         num_seen: int,
     ) -> tuple[Tensor, Tensor]:
         """(gates float32, keep mask), both (B, T), of one layer's input; `num_seen` tokens per row came before."""
-        logits_BT = router(hidden_BTD, position_ids, self.is_bias_budgeted)
+        read_BTD = hidden_BTD.detach() if self.config.router_gradient == "detached" else hidden_BTD
+        logits_BT = router(read_BTD, position_ids, self.is_bias_budgeted)
         if self._fitter is not None:
             self._fitter.fit(router, logits_BT.detach(), valid_BT, position_ids)
             logits_BT = router(hidden_BTD, position_ids)

@@ -254,3 +254,16 @@ def test_the_value_that_was_added_can_be_read(make_converted):
     ids = random_ids(2, 12)
     loss = model(ids, labels=ids, use_cache=False).loss
     torch.testing.assert_close(loss - model.routing.last_objective, lm_loss(model, ids))
+
+
+@pytest.mark.parametrize("router_gradient", ["through", "detached"])
+def test_detached_routers_read_the_hidden_states_and_do_not_steer_them(make_converted, router_gradient):
+    ids = random_ids(2, 16)
+    embedding, routers = [], []
+    for alpha in (0.0, 1.0):
+        model = make_converted(objective_alpha=alpha, router_gradient=router_gradient).train()
+        model(ids, labels=ids, use_cache=False).loss.backward()
+        embedding.append(model.get_input_embeddings().weight.grad)
+        routers.append(torch.stack([model.model.layers[layer].router.weight.grad for layer in model.routed_layers]))
+    assert torch.equal(*embedding) == (router_gradient == "detached")
+    assert (routers[1] - routers[0]).abs().amax(dim=1).min() > 1e-6
