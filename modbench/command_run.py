@@ -11,10 +11,12 @@ from rich.console import Console
 
 from modbench.analysis import ExpectationOutcome, Footnote, break_down, evaluate_expectations, summarise
 from modbench.analysis.doubts import passed_over
+from modbench.analysis.quality import with_quality
 from modbench.budget_runner import BudgetRunner
 from modbench.errors import OptionError, RecordError
 from modbench.foreground import INTERRUPTED, display, end_as_interrupt
 from modbench.keep_map_record import load_keep_maps
+from modbench.quality_record import load_quality
 from modbench.record import RECORDS_FILE, load_records
 from modbench.report.console import render_console
 from modbench.report.document import Document
@@ -105,9 +107,10 @@ def make_document(folder: Path) -> Document:
         raise RecordError(
             f"{file.path}: none of its {file.num_skipped_lines} lines is a record; restore it, or measure again"
         )
-    summary = summarise(file.records, file.num_skipped_lines)
-    traces, keep_maps = load_traces(folder), load_keep_maps(folder)
+    traces, keep_maps, quality = load_traces(folder), load_keep_maps(folder), load_quality(folder)
+    summary = with_quality(summarise(file.records, file.num_skipped_lines), quality.rows)
     damaged = {"the traces": traces.num_skipped_lines, "the keep maps": keep_maps.num_skipped_lines}
+    damaged["the evaluations"] = quality.num_skipped_lines
     doubts = [str(run[BUDGET_DOUBT])] if BUDGET_DOUBT in run else []
     doubts += [passed_over(number, content) for content, number in damaged.items() if number]
     summary = replace(summary, footnotes=(*map(Footnote, doubts), *summary.footnotes))

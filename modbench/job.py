@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from modbench.checks import DoctorReport
 from modbench.keep_map_record import KeepMapRecord
 from modbench.plan import RunSpec
+from modbench.quality_record import QualityRecord
 from modbench.record import GuardResult, Record, Status
+from modbench.scenario import QualityWork
 from modbench.trace_record import TraceRecord
 
 CANNOT_WRITE_EXIT = 73  # of a worker whose disk is full (sysexits.h: cannot create); it cannot say so in a file
@@ -31,7 +33,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["launch", "guard", "probe", "trace", "keep_map", "doctor"]
+    kind: Literal["launch", "guard", "probe", "trace", "keep_map", "quality", "doctor"]
     spec: RunSpec | None = None
     device: str = Field(description="cpu, cuda, cuda:N, or auto for a probe or doctor")
     dtype: str = "float32"
@@ -48,6 +50,7 @@ class Job(BaseModel):
     guard: dict[str, GuardResult] = Field(default_factory=dict)
     result_path: str
     progress_path: str
+    quality: QualityWork | None = Field(None, description="quality: what is evaluated")
     trace_folder: str | None = Field(default=None, description="the run's folder, where a traced launch puts its file")
 
 
@@ -83,6 +86,7 @@ class JobResult(BaseModel):
     probe: Probe | None = None
     trace: TraceRecord | None = None
     keep_map: KeepMapRecord | None = None
+    quality: QualityRecord | None = None
     doctor: DoctorReport | None = None
     error: str | None = None
 

@@ -22,6 +22,7 @@ from modbench.memory_limit import automatic_limit, job_limits
 from modbench.noise_floor import known_floor
 from modbench.plan import Cell, Plan, RunSpec, build_plan, content_hash
 from modbench.provenance import git_state, source_digest
+from modbench.quality_launches import evaluate_methods
 from modbench.record import NOISE_FLOOR, GuardResult, Record, append_record
 from modbench.report.document import axes_label
 from modbench.report.progress import RunProgress
@@ -96,6 +97,15 @@ class Runner:
                 self.folder.path,
                 self.executor,
                 lambda spec: self._job("keep_map", spec, {}, {}),
+                self.progress,
+            )
+        if self.loaded.quality is not None:
+            evaluate_methods(
+                plan,
+                self.loaded.quality,
+                self.folder.path,
+                self.executor,
+                lambda spec: self._job("quality", spec, {}, {}),
                 self.progress,
             )
 

@@ -42,6 +42,7 @@ from modbench.profiling.ceilings import known_ceilings
 from modbench.profiling.environment import describe_environment
 from modbench.profiling.gpu_watch import calibrate as calibrate_gpu
 from modbench.profiling.process_memory import peak_rss_bytes, rss_bytes
+from modbench.quality_launch import run_quality_launch
 from modbench.record import Status
 from modbench.scenario import runs_foreign_code
 from modbench.traced_launch import run_traced_launch
@@ -175,6 +176,8 @@ def do_job(job: Job) -> JobResult:
             return JobResult(trace=run_traced_launch(job, progress.enter))
         if job.kind == "keep_map":
             return JobResult(keep_map=run_keep_map_launch(job, progress.enter))
+        if job.kind == "quality":
+            return JobResult(quality=run_quality_launch(job, progress.enter))
         return JobResult(record=run_launch(job, progress.enter, lambda record: put(job, JobResult(record=record))))
     except Exception as error:
         lift_limit()

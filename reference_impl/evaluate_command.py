@@ -7,31 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.text import Text
-from transformers import PreTrainedModel
 
-from reference_impl.data import (
-    DataConfig,
-    DocumentTokenizer,
-    LoadedTokenizer,
-    Row,
-    check_fits,
-    held_out_rows,
-    load_tokenizer,
-)
-from reference_impl.data.loaded_tokenizer import TOKENIZER_FILE
+from reference_impl.data import load_tokenizer
 from reference_impl.devices import find_device
 from reference_impl.errors import EvaluationError
-from reference_impl.evaluation import PROBES, EvaluationSettings, evaluate, text_windows, write_evaluation
+from reference_impl.evaluation import PROBES, EvaluationSettings, evaluate, write_evaluation
+from reference_impl.evaluation.held_out_text import choose_context, choose_rows, same_tokenizer_or_raise
 from reference_impl.evaluation.results import check_new
 from reference_impl.evaluation.table import print_evaluation
 from reference_impl.model_folder import check_kind, load_folder
 from reference_impl.settings_file import read_data_config
 from reference_impl.visible_text import visible_line
-
-DEFAULT_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -91,12 +79,12 @@ def evaluate_command(options: EvaluateOptions, console: Console, progress: Conso
     tokenizer = load_tokenizer(options.model)
     data = None if options.data is None else read_data_config(options.data)
     model = load_folder(options.model, "any", options.dtype).to(device)
-    context = _context(options, data, model)
+    context = choose_context(options.context, data, model, "--context", str(options.model))
     teacher = None
     if options.teacher is not None:
-        _check_tokenizers(options.teacher, tokenizer)
+        same_tokenizer_or_raise(options.teacher, tokenizer)
         teacher = load_folder(options.teacher, "any", options.dtype).to(device)
-    rows = _rows(options, data, tokenizer, model, context)
+    rows = choose_rows(options.text, data, options.num_rows, tokenizer, model, context)
     found = evaluate(
         model,
         tokenizer,
@@ -112,42 +100,3 @@ def evaluate_command(options: EvaluateOptions, console: Console, progress: Conso
     print_evaluation(found, console)
     if options.json is not None:
         console.print(Text(visible_line(f"evaluation: {options.json}")), soft_wrap=True)
-
-
-def _context(options: EvaluateOptions, data: DataConfig | None, model: PreTrainedModel) -> int:
-    max_positions = model.config.max_position_embeddings
-    if options.context is not None:
-        if options.context > max_positions:
-            raise EvaluationError(
-                f"--context: got {options.context}; expected 2 to {max_positions}, the positions of {options.model}"
-            )
-        return options.context
-    return min(DataConfig().sequence_length, max_positions) if data is None else data.sequence_length
-
-
-def _rows(
-    options: EvaluateOptions,
-    data: DataConfig | None,
-    tokenizer: DocumentTokenizer,
-    model: PreTrainedModel,
-    context: int,
-) -> list[Row]:
-    config = replace(data or DataConfig(), sequence_length=context)
-    check_fits(
-        config, tokenizer, max_positions=model.config.max_position_embeddings, vocab_size=model.config.vocab_size
-    )
-    if options.text:
-        return text_windows(options.text, tokenizer, context)[: options.num_rows]
-    return held_out_rows(config, tokenizer, DEFAULT_ROWS if options.num_rows is None else options.num_rows)
-
-
-def _check_tokenizers(teacher: Path, tokenizer: LoadedTokenizer) -> None:
-    """A teacher without a tokenizer of its own reads the model's ids."""
-    if not (teacher / TOKENIZER_FILE).exists():
-        return
-    other = load_tokenizer(teacher)
-    is_same = other.end_of_document == tokenizer.end_of_document
-    if not is_same or not torch.equal(other.token_bytes_V, tokenizer.token_bytes_V):
-        raise EvaluationError(
-            f"{teacher / TOKENIZER_FILE}: not the tokenizer of the model; expected the dense model that it comes from"
-        )

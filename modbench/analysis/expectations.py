@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modbench.analysis.rows import CellSummary, MethodRow, Summary, failure_text, metric_value
-from modbench.scenario import Expectation, value_at
+from modbench.scenario import METRICS, Expectation, value_at
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,26 @@ def _axis_value(cell: CellSummary, key: str) -> Any:
 def _evaluate(expectation: Expectation, cell: CellSummary) -> ExpectationOutcome:
     row = next((row for row in cell.rows if row.method == expectation.method), None)
     measured = metric_value(row, expectation.metric) if row else None
-    reason = why_unknown(row, measured)
+    reason = why_unknown(row, measured, expectation.metric)
     if not reason and measured is not None and not expectation.is_met(measured):
         reason = f"{expectation.metric} is not {expectation.operator} {expectation.value:g}"
     return ExpectationOutcome(expectation.text, cell.cell_id, not reason, measured, reason)
 
 
-def why_unknown(row: MethodRow | None, measured: float | None) -> str:
-    """Why the value of a row's metric counts for nothing; empty where it counts."""
+def why_unknown(row: MethodRow | None, measured: float | None, metric: str = "") -> str:
+    """Why the value of a row's `metric` counts for nothing; empty where it counts."""
     if row is None:
         return "the method was not measured at this cell"
     if row.has_failed:
         return "no launch succeeded: " + ", ".join(f"{count} {status}" for status, count in row.status_counts.items())
     if row.is_wrong:
         return "the method is wrong: " + ", ".join(failure_text(name) for name in row.failed_identities)
+    if (
+        measured is None
+        and metric in METRICS
+        and METRICS[metric].probe is not None
+        and row.quality is not None
+        and row.quality.reason
+    ):
+        return f"the method was not evaluated: {row.quality.reason}"
     return "the metric is not known here" if measured is None else ""

@@ -45,6 +45,38 @@ class Speedup:
 
 
 @dataclass(frozen=True)
+class LossDifference:
+    """Held-out bits per byte of a method less the baseline's on the same rows; the error is that of pairs, None for one row."""
+
+    bits_per_byte: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One evaluation of the model that a row runs; its numbers are among the row's values.
+
+    `reason` says why there are none, with the `status` failed or not_evaluated. `standard_errors` are over rows, by metric.
+    `by_position` has (first position, last position, bits per byte or None) of buckets of positions in a sequence.
+    """
+
+    work_id: str
+    status: str
+    reason: str = ""
+    num_rows: int = 0
+    num_bytes: int = 0
+    context: int = 0
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    difference: LossDifference | None = None
+    by_position: tuple[tuple[int, int, float | None], ...] = ()
+
+    @property
+    def facts(self) -> tuple[int, int, int]:
+        """The text in numbers: rows, tokens of the longest row, bytes."""
+        return self.num_rows, self.context, self.num_bytes
+
+
+@dataclass(frozen=True)
 class MethodRow:
     """One method at one cell.
 
@@ -71,6 +103,7 @@ class MethodRow:
     router: str | None = None  # how its routers came to their keep ratio, where they were not trained
     keep_ratios: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     no_verdict: str = ""  # why there is no verdict against the baseline, whatever the numbers
+    quality: Quality | None = None  # None where the run asked for none
 
     @property
     def is_wrong(self) -> bool:

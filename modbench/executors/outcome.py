@@ -99,7 +99,8 @@ def _read_result(path: Path, job: Job) -> tuple[JobResult | None, str | None]:
 def _meaning(job: Job, end: ChildEnd, timeout_s: float, phase: str) -> tuple[Status, str]:
     """Status and one line for a child that left no result."""
     if end.exit_code is None:
-        return "timeout", f"killed after {timeout_s:g} s in phase {phase}: raise measure.timeout_s or shrink the point"
+        key = "quality.timeout_s" if job.kind == "quality" else "measure.timeout_s"
+        return "timeout", f"killed after {timeout_s:g} s in phase {phase}: raise {key} or shrink the point"
     if end.exit_code >= 0:
         return "crashed", f"exit code {end.exit_code} without a result in phase {phase}: {SEE_LOG}"
     limit_bytes, peak_bytes = job.memory_limit_bytes, end.peak_rss_bytes

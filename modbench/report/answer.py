@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from modbench.analysis.doubts import ABOVE_IDEAL
 from modbench.analysis.prediction import SAVES
+from modbench.analysis.quality import QUALITY_DOUBT
 from modbench.analysis.rows import CellSummary, MethodRow, Summary, failure_text
 from modbench.analysis.statistics import MIN_PAIRS
 from modbench.report.document import cell_label, cell_labels
@@ -173,7 +174,7 @@ def _main_sentence(summary: Summary, cell: CellSummary, row: MethodRow) -> str:
     if not gains:
         return f"{start} was measured, and has no baseline to compare with.{losses}"
     doubts = doubts_about(summary, (row.method, BASELINE), cell.cell_id)
-    clauses = [f"{start} {gains}", _saving_text(row), _doubtful_text(doubts)]
+    clauses = [f"{start} {gains}", _saving_text(row), _quality_text(summary, row), _doubtful_text(doubts)]
     return "; ".join(clause for clause in clauses if clause) + f".{losses}"
 
 
@@ -257,6 +258,15 @@ def _saving_text(row: MethodRow) -> str:
     texts = [f"{shares[phase]}{start} at {phase}" for phase, start in zip(shares, starts, strict=False)]
     above = _above_text(row, "the ideal (see doubts)")
     return ", ".join([*texts, above] if above else texts)
+
+
+def _quality_text(summary: Summary, row: MethodRow) -> str:
+    """`held-out bits per byte are 1.015× those of dense`; nothing where unknown, or where the quality of either is doubtful."""
+    ratio = row.values["bits_per_byte_ratio"]
+    about = [note for note in summary.footnotes if {row.method, BASELINE} & set(note.methods)]
+    if ratio is None or any(note.text.startswith(QUALITY_DOUBT) for note in about):
+        return ""
+    return f"held-out bits per byte are {ratio:.3f}× those of dense"
 
 
 def _above_text(row: MethodRow, ideal: str) -> str:

@@ -20,6 +20,7 @@ from modbench.report.overview import (
     overview_table,
     own_cost_line,
 )
+from modbench.report.quality import quality_legend, quality_tables
 from modbench.report.tables import NOTHING, Row, RowState, Table, expectation_table, failure_table, measurement_tables
 
 GAP = 2  # spaces between columns
@@ -84,10 +85,16 @@ def _print_opening(document: Document, sentences: Sequence[str], console: Consol
 def _print_details(document: Document, console: Console) -> None:
     summary = document.summary
     _print_opening(document, answers(summary), console)
-    for table in [*limit_tables(summary), *measurement_tables(summary), *breakdown_tables(document)]:
+    for table in [
+        *limit_tables(summary),
+        *measurement_tables(summary),
+        *quality_tables(summary),
+        *breakdown_tables(document),
+    ]:
         if not table.is_detail or console.width >= WIDE:
             print_table(table, console)
-    words = [*limit_legend(summary), *(short_legend(summary) if summary.cells else []), *breakdown_legend(document)]
+    words = [*limit_legend(summary), *(short_legend(summary) if summary.cells else [])]
+    words += [*quality_legend(summary), *breakdown_legend(document)]
     if words:
         console.print()
         console.print(Text(" ".join(words), style="dim"))

@@ -6,6 +6,7 @@ an identity that a method declares away, too few pairs, comparisons that are ope
 
 import re
 
+from modbench.analysis.quality import QUALITY_DOUBT
 from modbench.analysis.rows import Footnote, Summary
 from modbench.report.escaping import one_line
 
@@ -13,7 +14,9 @@ ROUTINE = re.compile(
     r"calibrated (random )?router$|declared: identity |no verdict below |fewer than \d+ samples per launch|percentiles of "
     r"|\w+_speedup is (undecided|inconclusive): "
 )
-TOLD_IN_PLACE = re.compile(r"wrong: |\w+_speedup is above its ideal")  # by whoever names the number itself
+TOLD_IN_PLACE = re.compile(
+    rf"wrong: |{QUALITY_DOUBT}|\w+_speedup is above its ideal"
+)  # by whoever names the number itself
 DECLARED = "declared: "
 MAX_BRIEF = 60  # letters
 

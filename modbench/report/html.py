@@ -26,6 +26,7 @@ from modbench.report.legend import legend
 from modbench.report.limits import limit_legend, limit_tables
 from modbench.report.plots import Plot
 from modbench.report.points_table import points_table
+from modbench.report.quality import quality_legend, quality_tables
 from modbench.report.swatches import swatches
 from modbench.report.tables import Table, expectation_table, failure_table, keep_ratio_table, measurement_tables
 from modbench.units import format_bytes
@@ -86,8 +87,10 @@ def _results(document: Document, plots: Sequence[Plot]) -> dict[str, Any]:
         "symbol_ids": {swatch.method: swatch.symbol_id for swatch in drawn},
         "plots": [_plot_content(plot) for plot in plots],
         "points": points_table(summary),
-        "tables": [_fold(table) for table in (*measured, *breakdown_tables(document)) if table.rows],
-        "legend": [*limit_legend(summary), *legend(summary), *breakdown_legend(document)],
+        "tables": [
+            _fold(table) for table in (*quality_tables(summary), *measured, *breakdown_tables(document)) if table.rows
+        ],
+        "legend": [*limit_legend(summary), *legend(summary), *quality_legend(summary), *breakdown_legend(document)],
         "keep_maps": keep_map_section(document),
         "failures": failure_table(summary),
         "doubts": [footnote_text(note, summary) for note in summary.footnotes],

@@ -9,6 +9,7 @@ from modbench.report.escaping import escape_markdown, one_line
 from modbench.report.github_markdown import folded
 from modbench.report.legend import legend
 from modbench.report.limits import limit_legend, limit_tables
+from modbench.report.quality import quality_legend, quality_tables
 from modbench.report.tables import Table, expectation_table, failure_table, keep_ratio_table, measurement_tables
 
 
@@ -25,13 +26,13 @@ def render_markdown(document: Document, plots: Sequence[tuple[str, str]] = ()) -
     verdict = opening_verdict(summary)
     parts += [f"**{escape_markdown(verdict.text)}.**"] if verdict is not None else []
     parts += [_facts("Setting", setting_facts(summary)), _facts("Machine", machine_facts(summary))]
-    for table in [*limit_tables(summary), *measurement_tables(summary)]:
+    for table in [*limit_tables(summary), *measurement_tables(summary), *quality_tables(summary)]:
         parts.append(_folded_section(table) if table.is_detail else section(table))
     keep_ratios = keep_ratio_table(summary)
     if keep_ratios is not None:
         parts.append(_folded_section(keep_ratios))
     parts += [section(table) for table in breakdown_tables(document)]
-    words = [*limit_legend(summary), *legend(summary), *breakdown_legend(document)]
+    words = [*limit_legend(summary), *legend(summary), *quality_legend(summary), *breakdown_legend(document)]
     if words:
         parts.append("## Legend\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in words))
     parts += [f"![{escape_markdown(caption)}]({path})" for path, caption in plots]

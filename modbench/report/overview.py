@@ -161,6 +161,8 @@ def _known_fields(summary: Summary) -> list[_Field]:
         _Field(Column("Peak memory"), peak_text, 5),
         _field("Less peak", "peak_memory_reduction", format_factor, 5, is_joined=True),
         _field("Kept", "keep_ratio_prefill", format_percent, 2),
+        _field("Bits/ byte", "bits_per_byte", "{:.3f}".format, 1),
+        _field("to dense", "bits_per_byte_ratio", "{:.3f}×".format, 1, is_joined=True),
         _Field(Column("Verdict", is_numeric=False), _verdicts_text),
     ]
     known = [field for field in fields if not rows or any(field.text(row) != NOTHING for row in rows)]

@@ -17,6 +17,7 @@ from modbench.report.drawing import PLOT_INCHES
 from modbench.report.keep_plots import keep_drawings
 from modbench.report.latency_plots import latency_drawings
 from modbench.report.memory_plots import memory_drawings
+from modbench.report.position_plots import position_drawings
 from modbench.report.quality_plots import quality_drawings
 from modbench.report.speedup_plots import speedup_drawings
 from modbench.report.style import MUTED_COLOUR, TEXT_COLOUR
@@ -24,7 +25,14 @@ from modbench.report.style import MUTED_COLOUR, TEXT_COLOUR
 STANDALONE_STYLE = (
     "<style>.modbench-plot{color:#1c2024}@media(prefers-color-scheme:dark){.modbench-plot{color:#e6e9ec}}</style>"
 )
-FAMILIES = (latency_drawings, memory_drawings, speedup_drawings, quality_drawings, keep_drawings)
+FAMILIES = (
+    latency_drawings,
+    memory_drawings,
+    speedup_drawings,
+    quality_drawings,
+    position_drawings,
+    keep_drawings,
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 In: a `Summary`. Out: texts, one line each and not yet escaped, with the base-unit numbers that they are sorted by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,17 @@ class PointsTable:
     method_index: int
 
 
+_Field = tuple[str, Callable[[MethodRow], PointCell]]
+
+
 def points_table(summary: Summary) -> PointsTable | None:
     """The table in the order of the run; None where nothing but limits was searched for."""
     if not summary.cells:
         return None
     axes = list(dict.fromkeys(key for cell in summary.cells for key in cell.axes))
-    rows = tuple(_row(cell, row, axes) for cell in summary.cells for row in cell.rows)
+    is_evaluated = any(row.quality for cell in summary.cells for row in cell.rows)
+    fields = (*_FIELDS, *(_QUALITY_FIELDS if is_evaluated else ()))
+    rows = tuple(_row(cell, row, axes, fields) for cell in summary.cells for row in cell.rows)
     names = [axis_name(key) for key in axes] or list(UNNAMED_AXES)
     is_numeric = [any(row.cells[index].value is not None for row in rows) for index in range(len(names))]
     headers = [one_line(key) if names.count(name) > 1 else name for key, name in zip(axes or names, names, strict=True)]
@@ -75,7 +80,7 @@ def points_table(summary: Summary) -> PointsTable | None:
             for header, numeric in zip(headers, is_numeric, strict=True)
         ),
         Column("Method", is_numeric=False),
-        *(Column(header) for header, _ in _FIELDS),
+        *(Column(header) for header, _ in fields),
         Column("Verdict", is_numeric=False),
     )
     return PointsTable(columns, rows, method_index=len(names))
@@ -93,9 +98,9 @@ def point_verdict(row: MethodRow) -> str:
     return judged if judged != NOTHING else one_line(row.no_verdict or NOTHING)
 
 
-def _row(cell: CellSummary, row: MethodRow, axes: list[str]) -> PointRow:
+def _row(cell: CellSummary, row: MethodRow, axes: list[str], fields: Sequence[_Field]) -> PointRow:
     place = [cell.axes.get(key) for key in axes] or [cell.workload.get(name) for name in UNNAMED_AXES]
-    measured = [PointCell(NOTHING) if row.has_failed else field(row) for _, field in _FIELDS]
+    measured = [PointCell(NOTHING) if row.has_failed else field(row) for _, field in fields]
     verdict = PointCell(point_verdict(row))
     cells = (*(_axis_cell(value) for value in place), PointCell(one_line(row.method)), *measured, verdict)
     return PointRow(one_line(row.method), cell_label(cell), cells, row_state(row))
@@ -119,7 +124,7 @@ def _peak(row: MethodRow) -> PointCell:
     return PointCell(f"{format_bytes(value)} {PEAK_NAMES[name]}", value) if name else PointCell(NOTHING)
 
 
-_FIELDS: tuple[tuple[str, Callable[[MethodRow], PointCell]], ...] = (
+_FIELDS: tuple[_Field, ...] = (
     ("TTFT", lambda row: PointCell(latency_text(row.latencies.get("ttft_s")), row.values["ttft_s"])),
     ("Prefill speed-up", lambda row: PointCell(speedup_text(row, "prefill_speedup"), row.values["prefill_speedup"])),
     ("Of ideal", _number("prefill_share_of_ideal", format_percent)),
@@ -130,4 +135,8 @@ _FIELDS: tuple[tuple[str, Callable[[MethodRow], PointCell]], ...] = (
     ("KV reduction", _number("kv_cache_reduction", format_factor)),
     ("Peak memory", _peak),
     ("Kept", _number("keep_ratio_prefill", format_percent)),
+)
+_QUALITY_FIELDS: tuple[_Field, ...] = (
+    ("Bits per byte", _number("bits_per_byte", "{:.4f}".format)),
+    ("To dense", _number("bits_per_byte_ratio", "{:.4f}×".format)),
 )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from modbench.analysis.breakdown import Breakdowns
-from modbench.analysis.rows import CellSummary, LimitCell, MethodLimit, MethodRow, Speedup, Spread
+from modbench.analysis.rows import CellSummary, LimitCell, MethodLimit, MethodRow, Quality, Speedup, Spread
 from modbench.report.answer import answers
 from modbench.report.document import Document
 from modbench.report.report_parts import (
@@ -22,6 +22,8 @@ from modbench.report.report_parts import (
     MethodPart,
     PercentilePart,
     PhasePart,
+    PositionPart,
+    QualityPart,
     Report,
     SearchPart,
     SpeedupPart,
@@ -100,6 +102,25 @@ def _method(row: MethodRow) -> MethodPart:
         peak_memory_metric=row.peak_memory_metric,
         router=row.router,
         keep_ratios=_layers(row.keep_ratios),
+        quality=None if row.quality is None else _quality(row.quality),
+    )
+
+
+def _quality(found: Quality) -> QualityPart:
+    difference = found.difference
+    return QualityPart(
+        status=found.status,
+        reason=found.reason,
+        num_rows=found.num_rows,
+        num_bytes=found.num_bytes,
+        context=found.context,
+        standard_errors=dict(found.standard_errors),
+        bits_per_byte_difference=None if difference is None else difference.bits_per_byte,
+        bits_per_byte_difference_standard_error=None if difference is None else difference.standard_error,
+        by_position=[
+            PositionPart(first_position=first, last_position=last, bits_per_byte=value)
+            for first, last, value in found.by_position
+        ],
     )
 
 

@@ -93,6 +93,28 @@ class LayerPart(_Part):
     decode: Number
 
 
+class PositionPart(_Part):
+    """Held-out bits per byte at some positions of sequences."""
+
+    first_position: int
+    last_position: int
+    bits_per_byte: Number
+
+
+class QualityPart(_Part):
+    """One evaluation of the method's model; its numbers are among the metrics."""
+
+    status: Text = Field(description="ok, failed or not_evaluated")
+    reason: Text = Field(description="why there are no numbers, else empty")
+    num_rows: int
+    num_bytes: int
+    context: int
+    standard_errors: dict[str, Number] = Field(description="over rows, by metric")
+    bits_per_byte_difference: Number = Field(description="method less dense, on the same rows")
+    bits_per_byte_difference_standard_error: Number
+    by_position: list[PositionPart]
+
+
 class MethodPart(_Part):
     """One method at one point. One that `is_wrong` does not do the work it is compared on: its numbers count for nothing."""
 
@@ -114,6 +136,7 @@ class MethodPart(_Part):
     peak_memory_metric: Text | None = Field(description="which of the metrics peak_memory_reduction is about")
     router: Text | None = Field(description="how its routers came to their keep ratio, where not by training")
     keep_ratios: list[LayerPart]
+    quality: QualityPart | None = Field(description="null where the run asked for none")
 
 
 class CellPart(_Part):

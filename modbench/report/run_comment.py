@@ -23,6 +23,7 @@ from modbench.report.escaping import MAX_LENGTH
 from modbench.report.github_markdown import LEFT_OUT_BYTES, MAX_BYTES, RUN_MARKER, code, folded, table, text
 from modbench.report.legend import legend
 from modbench.report.limits import limit_legend, limit_tables
+from modbench.report.quality import quality_legend, quality_tables
 from modbench.report.tables import (
     NOTHING,
     Column,
@@ -170,8 +171,14 @@ def _problems(document: Document) -> list[str]:
 def _details(document: Document, more: Sequence[Table], room: int) -> list[str]:
     """The full tables, each folded; those of which no row fits are named."""
     summary = document.summary
-    words = [*limit_legend(summary), *legend(summary), *breakdown_legend(document)]
-    tables = [*limit_tables(summary), *more, *measurement_tables(summary), keep_ratio_table(summary)]
+    words = [*limit_legend(summary), *legend(summary), *quality_legend(summary), *breakdown_legend(document)]
+    tables = [
+        *limit_tables(summary),
+        *more,
+        *measurement_tables(summary),
+        *quality_tables(summary),
+        keep_ratio_table(summary),
+    ]
     tables += [*breakdown_tables(document), expectation_table(document), _sentences("How to read this", words)]
     parts, left_out = [], []
     for found in tables:

@@ -18,6 +18,8 @@ from modbench.scenario.models import (
     runs_foreign_code,
 )
 from modbench.scenario.prompt_text import read_prompt_text, read_text_source
+from modbench.scenario.quality import QualityWork
+from modbench.scenario.quality_settings import QualitySettings
 from modbench.scenario.routed_layers import resolve_routed_layers
 from modbench.scenario.schema import json_schema
 from modbench.scenario.search import Search
@@ -37,6 +39,8 @@ __all__ = [
     "ModelSpec",
     "Point",
     "Prompt",
+    "QualitySettings",
+    "QualityWork",
     "Scenario",
     "Search",
     "Workload",

@@ -13,6 +13,7 @@ from typing import Any
 from modbench.errors import ScenarioError
 from modbench.scenario.keys import unknown_key, value_at
 from modbench.scenario.models import Point
+from modbench.scenario.quality_settings import HELD_OUT
 from modbench.scenario.wording import show, suggestion
 
 GRAMMAR = (
@@ -39,13 +40,19 @@ _NUMBER = re.compile(r"[-+]?(\d+(_\d+)*(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII
 class Metric:
     """A number that a method has at a point. A `*_speedup` or `*_reduction` is dense divided by method.
 
-    `searched_axis` is the axis whose search gives it; None for what every measured point has.
+    `searched_axis` is the axis whose search gives it, `probe` the probe under `quality` that does; None for what every measured
+    point has.
     """
 
     unit: str
     description: str
     higher_is_better: bool
     searched_axis: str | None = None
+    probe: str | None = None
+
+
+def _evaluated(unit: str, description: str, higher_is_better: bool, probe: str = HELD_OUT) -> Metric:
+    return Metric(unit, description, higher_is_better, probe=probe)
 
 
 METRICS: dict[str, Metric] = {
@@ -93,6 +100,19 @@ METRICS: dict[str, Metric] = {
         "perplexity",
         "exp(mean negative log-likelihood per token) of the workload's text, where a launch carries it",
         False,
+    ),
+    "bits_per_byte": _evaluated("bits", "-log2 of held-out tokens' probabilities / their bytes", False),
+    "bits_per_byte_ratio": _evaluated("ratio", "method / dense held-out bits per byte; above 1 is worse", False),
+    "next_token_accuracy": _evaluated("ratio", "held-out tokens that were the likeliest ones", True),
+    "held_out_keep_ratio": _evaluated("ratio", "kept / all held-out tokens, mean over routed layers", False),
+    "held_out_kv_reduction": _evaluated("ratio", "dense / method KV-cache bytes per held-out token", True),
+    "needle_accuracy": _evaluated("ratio", "keys given back, over all contexts and depths", True, "needle"),
+    "induction_accuracy": _evaluated(
+        "ratio", "tokens of a second copy that were the likeliest ones, mean over lengths", True, "induction"
+    ),
+    "kl_bits_per_token": _evaluated("bits", "KL(teacher || method) per held-out token", False, "agreement"),
+    "top1_agreement_ratio": _evaluated(
+        "ratio", "held-out tokens where teacher and method find the same one likeliest", True, "agreement"
     ),
     "context_limit": Metric("tokens", "longest context that fits", True, "workload.context"),
     "context_limit_ratio": Metric("ratio", "method / dense longest context", True, "workload.context"),

@@ -20,6 +20,7 @@ from modbench.scenario.matrix import axis_problems, cells, num_cells
 from modbench.scenario.models import Point, Scenario
 from modbench.scenario.overrides import apply_overrides
 from modbench.scenario.problems import Problem, ProblemList, pydantic_problems
+from modbench.scenario.quality import QualityWork, quality_expectation_problems, resolve_quality
 from modbench.scenario.search import Search, expectation_problems, take_search
 from modbench.scenario.source import KeyPath, parse_scenario_text, read_scenario_text
 from modbench.scenario.wording import shorten, show
@@ -40,6 +41,7 @@ class LoadedScenario:
     expectations: tuple[Expectation, ...]
     overrides: tuple[str, ...] = ()
     search: Search | None = None
+    quality: QualityWork | None = None
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -61,6 +63,9 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
     points = _resolve_cells(data, scenario.matrix, path.parent, problems)
     expectations = _parse_expectations(scenario.expect, kinds, problems)
     problems.add(expectation_problems(expectations, search))
+    problems.add(quality_expectation_problems(expectations, scenario))
+    quality, quality_problems = resolve_quality(scenario, points, path.parent, search is not None)
+    problems.add(quality_problems)
     problems.raise_if_any(num_cells=num_cells(scenario.matrix))
     if not overrides:  # they may shrink the matrix for a short run: then the analysis leaves the expectation unchecked
         problems.add(_unmatched(expectations, points))
@@ -74,6 +79,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> LoadedScenario:
         expectations=expectations,
         overrides=tuple(overrides),
         search=search,
+        quality=quality,
     )
 
 
@@ -120,7 +126,7 @@ def _resolve_cells(
             tuple(key.split(".")): ("matrix", key, index) for key, index in indices.items()
         }
         name = ", ".join(f"{key}={show(value)}" for key, value in axes.items())
-        cell_data = {key: value for key, value in data.items() if key not in ("matrix", "expect")}
+        cell_data = {key: value for key, value in data.items() if key not in ("quality", "matrix", "expect")}
         try:
             for key, value in axes.items():
                 cell_data = replaced(cell_data, key.split("."), value)

@@ -14,7 +14,7 @@ from modbench.scenario.problems import Problem
 from modbench.scenario.wording import show
 
 MAX_CELLS = 2_000
-_WHOLE_SCENARIO = ("name", "question", "matrix", "expect")
+_WHOLE_SCENARIO = ("name", "question", "quality", "matrix", "expect")
 _SAME_WORK = (
     "launches",
     "samples",

@@ -21,6 +21,7 @@ from pydantic import (
 
 from modbench.presets import PRESETS, Geometry, Positions
 from modbench.scenario.checkpoint_settings import Checkpoint, CheckpointSettings
+from modbench.scenario.quality_settings import QualitySettings
 from modbench.scenario.strict_model import StrictModel
 from modbench.units import MIB, SIZE_PATTERN, SIZE_TEXT, parse_bytes
 
@@ -354,6 +355,7 @@ class Scenario(StrictModel):
     methods: dict[str, LabelledSettings]
     workload: Workload
     measure: Measure = Measure()
+    quality: QualitySettings | None = None
     matrix: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key of this file -> values")
     expect: list[str] = Field(default_factory=list, description='such as "threshold.kv_cache_reduction >= 1.75"')
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modbench.quality_record import PositionScore, QualityRecord, QualityScores, work_id_of
 from modbench.record import Record
 from modbench.trace_record import TraceRecord
 from tests.modbench.record_factory import ENVIRONMENT, failed, make_quads
@@ -74,6 +75,29 @@ def hostile_traces(text: str) -> list[TraceRecord]:
     return [*traces, TraceRecord(**{**names, "cell_id": f"{text} lost"}, method=text, error=text)]
 
 
+def hostile_evaluations(text: str) -> list[QualityRecord]:
+    """An evaluation of dense, and one of the other method that failed."""
+    names = {"launch_id": text, "run_id": text, "point_id": text, "cell_id": text, "kind": text, "quality_id": text}
+    dense, other = (
+        next(r for r in hostile_records(text) if (r.method == "dense") == is_dense) for is_dense in (True, False)
+    )
+    buckets = [PositionScore(first_position=1, last_position=9, num_bytes=9, bits_per_byte=2.0)]
+    scores = QualityScores(
+        text_hash=text, num_rows=2, num_tokens=9, num_bytes=9, context=9, bits_per_byte=2.0, by_position=buckets
+    )
+    return [
+        QualityRecord(
+            **names,
+            method="dense",
+            work_id=work_id_of(dense.point),
+            status="ok",
+            scores=scores,
+            evaluation={text: text},
+        ),
+        QualityRecord(**names, method=text, work_id=work_id_of(other.point), status="failed", error=text),
+    ]
+
+
 def write_hostile_run(folder: Path, text: str) -> Path:
     """The folder of such a run, complete, as it could have been downloaded."""
     folder.mkdir(parents=True)
@@ -83,6 +107,7 @@ def write_hostile_run(folder: Path, text: str) -> Path:
     (folder / "run.json").write_text(json.dumps(facts))
     (folder / "records.jsonl").write_text(json_lines([record.model_dump() for record in hostile_records(text)]))
     (folder / "traces.jsonl").write_text(json_lines([trace.model_dump() for trace in hostile_traces(text)]))
+    (folder / "quality.jsonl").write_text(json_lines([row.model_dump() for row in hostile_evaluations(text)]))
     return folder
 
 
