@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
-from torch import Tensor
 
 from reference_impl.data.tokens import EncodedDocument
 from reference_impl.errors import DataError
@@ -43,7 +42,9 @@ class LoadedTokenizer:
 
     def __init__(self, tokenizer: Tokenizer, end_of_document: str, where: str = TOKENIZER_FILE) -> None:
         self._set_tokenizer(tokenizer.to_str())
-        self.token_bytes_V = _token_bytes(self._tokenizer, where)
+        self._spellings = _spellings(self._tokenizer, where)
+        self.token_bytes_V = torch.zeros(max(self._spellings) + 1, dtype=torch.int64)
+        self.token_bytes_V[torch.tensor(list(self._spellings))] = torch.tensor(list(map(len, self._spellings.values())))
         added = self._tokenizer.get_added_tokens_decoder()
         special = {token.content: id_ for id_, token in added.items() if token.special}
         if end_of_document not in special:
@@ -82,6 +83,10 @@ class LoadedTokenizer:
         if text_ids:
             num_bytes_T[len(self._start)] -= self._added_bytes[text.startswith(" ")]
         return EncodedDocument(ids_T, num_bytes_T)
+
+    def spelling(self, token: int) -> bytes:
+        """See `DocumentTokenizer`; of a token that stands for a space and what follows, both."""
+        return self._spellings.get(token, b"")
 
     def _bytes_too_many(self, probe: str) -> int:
         ids = self._tokenizer.encode(probe, add_special_tokens=False).ids
@@ -134,8 +139,8 @@ def _eos_token(path: Path) -> str:
     return token
 
 
-def _token_bytes(tokenizer: Tokenizer, where: str) -> Tensor:
-    """Bytes of text per token, (V,) int64: 0 for special tokens and for ids without a token.
+def _spellings(tokenizer: Tokenizer, where: str) -> dict[int, bytes]:
+    """Id -> the bytes of text that it stands for: none for special tokens.
 
     Raises:
         DataError: the tokenizer has no token for some byte, so it may lose text.
@@ -144,10 +149,13 @@ def _token_bytes(tokenizer: Tokenizer, where: str) -> Tensor:
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     if _is_byte_level(content["decoder"]):
         missing = set(ByteLevel.alphabet()) - set(vocabulary)
-        lengths = {id_: len(token) for token, id_ in vocabulary.items()}  # a character of this alphabet is a byte
+        byte_of = _byte_alphabet()
+        spellings = {
+            id_: bytes(byte_of[sign] for sign in token if sign in byte_of) for token, id_ in vocabulary.items()
+        }
     elif content["model"].get("byte_fallback"):
         missing = {f"<0x{value:02X}>" for value in range(256)} - set(vocabulary)
-        lengths = {id_: _fallback_bytes(token) for token, id_ in vocabulary.items()}
+        spellings = {id_: _fallback_bytes(token) for token, id_ in vocabulary.items()}
     else:
         raise DataError(
             f"{where}: it may lose text, which spoils bits per byte; expected a byte-level tokenizer or one with byte fallback"
@@ -157,10 +165,8 @@ def _token_bytes(tokenizer: Tokenizer, where: str) -> Tensor:
             f"{where}: {len(missing)} of 256 bytes have no token, such as {min(missing)!r}; expected a token for every byte"
         )
     for id_, added in tokenizer.get_added_tokens_decoder().items():
-        lengths[id_] = 0 if added.special else len(added.content.encode())
-    token_bytes_V = torch.zeros(max(lengths) + 1, dtype=torch.int64)
-    token_bytes_V[torch.tensor(list(lengths))] = torch.tensor(list(lengths.values()))
-    return token_bytes_V
+        spellings[id_] = b"" if added.special else added.content.encode()
+    return spellings
 
 
 def _is_byte_level(decoder: Any) -> bool:
@@ -169,5 +175,16 @@ def _is_byte_level(decoder: Any) -> bool:
     return decoder["type"] == "ByteLevel" or any(map(_is_byte_level, decoder.get("decoders", ())))
 
 
-def _fallback_bytes(token: str) -> int:
-    return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace(SPACE, " ").encode())
+def _byte_alphabet() -> dict[str, int]:
+    """Sign of the byte-level alphabet -> byte: printable ones stand for themselves, the rest for the signs from U+0100 on.
+
+    Source: the byte-level BPE of GPT-2.
+    """
+    own = [value for value in range(256) if chr(value) in ByteLevel.alphabet()]
+    rest = [value for value in range(256) if value not in own]
+    return {chr(value): value for value in own} | {chr(256 + index): value for index, value in enumerate(rest)}
+
+
+def _fallback_bytes(token: str) -> bytes:
+    byte = BYTE_TOKEN.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace(SPACE, " ").encode()

@@ -44,6 +44,9 @@ class DocumentTokenizer(Protocol):
     def encode(self, text: str) -> EncodedDocument:
         """The whole document, with the token that ends it."""
 
+    def spelling(self, token: int) -> bytes:
+        """The bytes of text that an id stands for, perhaps part of a character; none for special tokens and ids without a token."""
+
 
 class ByteTokenizer:
     """Every byte of the UTF-8 text is its own id. Without a file; `write_byte_tokenizer` writes the same as one.
@@ -78,3 +81,7 @@ class ByteTokenizer:
         num_bytes_T = torch.ones(len(data) + 1, dtype=torch.int64)
         num_bytes_T[-1] = 0
         return EncodedDocument(torch.cat([ids_T, torch.tensor([self.end_of_document])]), num_bytes_T)
+
+    def spelling(self, token: int) -> bytes:
+        """The byte itself; none for the end of a document."""
+        return bytes([token]) if token < NUM_BYTE_VALUES and token != self.end_of_document else b""

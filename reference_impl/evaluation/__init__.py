@@ -4,6 +4,7 @@ from reference_impl.evaluation.agreement import Agreement, agreement
 from reference_impl.evaluation.bits_per_byte import HeldOutScore, PositionBucket, bits_per_byte, paired_difference
 from reference_impl.evaluation.evaluate import PROBES, EvaluationSettings, evaluate
 from reference_impl.evaluation.induction import InductionScore, induction
+from reference_impl.evaluation.keep_behaviour import KeepBehaviour, KeptGroup, LayerPair, keep_behaviour
 from reference_impl.evaluation.kept import KvCacheSize, kv_cache_size
 from reference_impl.evaluation.needle import NeedleScore, needle
 from reference_impl.evaluation.results import Evaluation, write_evaluation
@@ -16,13 +17,17 @@ __all__ = [
     "EvaluationSettings",
     "HeldOutScore",
     "InductionScore",
+    "KeepBehaviour",
+    "KeptGroup",
     "KvCacheSize",
+    "LayerPair",
     "NeedleScore",
     "PositionBucket",
     "agreement",
     "bits_per_byte",
     "evaluate",
     "induction",
+    "keep_behaviour",
     "kv_cache_size",
     "needle",
     "paired_difference",

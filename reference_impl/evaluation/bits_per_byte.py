@@ -10,6 +10,7 @@ positions is one of long context.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,9 +84,20 @@ def bits_per_byte(model: PreTrainedModel, rows: Sequence[Row], is_causal: bool =
     Raises:
         EvaluationError: the rows do not fit the model, stand for no byte of text, or give a loss that is not finite.
     """
+    return held_out_score(model, rows, score_rows(model, rows, is_causal), is_causal)
+
+
+class ScoredRows(NamedTuple):
+    """Rows after their forwards: the scores of their tokens, row by row, and what was kept of them."""
+
+    scores: list[TokenScores]
+    kept: KeptTokens
+
+
+def score_rows(model: PreTrainedModel, rows: Sequence[Row], is_causal: bool = True) -> ScoredRows:
+    """The forwards of `bits_per_byte`, with the same arguments and errors."""
     check_rows(model, rows)
-    row_bytes = tuple(row.num_bytes for row in rows)
-    if not any(row_bytes):
+    if not any(row.num_bytes for row in rows):
         raise EvaluationError(
             "text: its predicted tokens stand for no byte; expected text of at least two tokens per sequence"
         )
@@ -93,6 +105,15 @@ def bits_per_byte(model: PreTrainedModel, rows: Sequence[Row], is_causal: bool =
     with evaluating(model):
         for row, logits_TV in row_logits(model, rows, is_causal, kept):
             scores.append(token_scores(row, logits_TV))
+    return ScoredRows(scores, kept)
+
+
+def held_out_score(
+    model: PreTrainedModel, rows: Sequence[Row], scored: ScoredRows, is_causal: bool = True
+) -> HeldOutScore:
+    """What `bits_per_byte` gives, of forwards that are done."""
+    scores, kept = scored
+    row_bytes = tuple(row.num_bytes for row in rows)
     num_tokens = [int(score.is_predicted_T.sum()) for score in scores]
     row_bits = tuple(float(score.bits_T.sum()) for score in scores)
     per_byte = ratio(row_bits, row_bytes)

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 from reference_impl.data import DocumentTokenizer, Row
 from reference_impl.errors import EvaluationError
 from reference_impl.evaluation.agreement import Agreement, agreement
-from reference_impl.evaluation.bits_per_byte import HeldOutScore, bits_per_byte
+from reference_impl.evaluation.bits_per_byte import HeldOutScore, bits_per_byte, held_out_score, score_rows
 from reference_impl.evaluation.forwards import check_rows
 from reference_impl.evaluation.induction import InductionScore, induction
+from reference_impl.evaluation.keep_behaviour import KeepBehaviour, keep_behaviour
 from reference_impl.evaluation.kept import kv_cache_size
 from reference_impl.evaluation.needle import NeedleScore, min_context, needle
 from reference_impl.evaluation.results import SCHEMA_VERSION, Evaluation, ModelFacts, text_facts
@@ -82,7 +83,7 @@ def evaluate(
     check_rows(model, rows)
     told = told or _quiet
     contexts, lengths = _sizes(model, tokenizer, settings)
-    held_out, non_causal = _held_out(model, rows, settings, told)
+    held_out, non_causal, behaviour = _held_out(model, tokenizer, rows, settings, told)
     kv_cache = None
     if held_out is not None:
         kv_cache = kv_cache_size(model, held_out.keep_ratio, max(len(row.ids_T) for row in rows))
@@ -108,6 +109,7 @@ def evaluate(
         held_out=held_out,
         held_out_non_causal=non_causal,
         kv_cache=kv_cache,
+        keep_behaviour=behaviour,
         needle=found_needle,
         induction=found_induction,
         agreement=found_agreement,
@@ -150,15 +152,23 @@ def _sizes(
 
 
 def _held_out(
-    model: PreTrainedModel, rows: Sequence[Row], settings: EvaluationSettings, told: Callable[[str], None]
-) -> tuple[HeldOutScore | None, HeldOutScore | None]:
+    model: PreTrainedModel,
+    tokenizer: DocumentTokenizer,
+    rows: Sequence[Row],
+    settings: EvaluationSettings,
+    told: Callable[[str], None],
+) -> tuple[HeldOutScore | None, HeldOutScore | None, KeepBehaviour | None]:
     if "bits_per_byte" not in settings.probes:
-        return None, None
+        return None, None, None
     told("bits_per_byte")
-    held_out = bits_per_byte(model, rows)
-    if isinstance(model, ModModel) and model.routing.config.operator == "topk":
-        return held_out, bits_per_byte(model, rows, is_causal=False)
-    return held_out, None
+    scored = score_rows(model, rows)
+    held_out = held_out_score(model, rows, scored)
+    if not isinstance(model, ModModel):
+        return held_out, None, None
+    layers = sorted(held_out.keep_ratio)
+    behaviour = keep_behaviour(rows, scored.scores, layers, scored.kept.keep_masks(), tokenizer)
+    is_topk = model.routing.config.operator == "topk"
+    return held_out, bits_per_byte(model, rows, is_causal=False) if is_topk else None, behaviour
 
 
 def _alphabet(rows: Sequence[Row], tokenizer: DocumentTokenizer) -> torch.Tensor:

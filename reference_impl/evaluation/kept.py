@@ -6,6 +6,8 @@ In: the decisions of forwards; keep ratios. Out: keep ratio per routed layer; by
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from reference_impl.executions import EXECUTIONS
@@ -21,18 +23,26 @@ class KeptTokens:
     Attributes:
         num_kept: routed layer -> kept tokens.
         num_tokens: tokens that each of them saw.
+        masks: of each forward, what the routed layers kept (L, B * T), bool on the host, row behind row.
     """
 
     num_kept: dict[int, int] = field(default_factory=dict)
     num_tokens: int = 0
+    masks: list[Tensor] = field(default_factory=list)
 
     def add(self, model: PreTrainedModel) -> None:
         """Count the last forward of the model, which had no padding."""
         if not isinstance(model, ModModel):
             return
-        for layer, decision in sorted(model.routing.last.items()):
-            self.num_kept[layer] = self.num_kept.get(layer, 0) + int(decision.keep_BT.sum())
-        self.num_tokens += next(iter(model.routing.last.values())).keep_BT.numel()
+        keep_LN = torch.stack([decision.keep_BT.flatten().cpu() for _, decision in sorted(model.routing.last.items())])
+        for layer, num_kept in zip(sorted(model.routing.last), keep_LN.sum(dim=1).tolist(), strict=True):
+            self.num_kept[layer] = self.num_kept.get(layer, 0) + num_kept
+        self.num_tokens += keep_LN.shape[1]
+        self.masks.append(keep_LN)
+
+    def keep_masks(self) -> Tensor:
+        """What the routed layers kept of all tokens, (L, N), bool; L in ascending order of the layers."""
+        return torch.cat(self.masks, dim=1)
 
     def keep_ratio(self) -> dict[int, float]:
         """Routed layer -> kept tokens / tokens."""

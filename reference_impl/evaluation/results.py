@@ -18,6 +18,7 @@ from reference_impl.errors import EvaluationError
 from reference_impl.evaluation.agreement import Agreement
 from reference_impl.evaluation.bits_per_byte import HeldOutScore
 from reference_impl.evaluation.induction import InductionScore
+from reference_impl.evaluation.keep_behaviour import KeepBehaviour
 from reference_impl.evaluation.kept import KvCacheSize
 from reference_impl.evaluation.needle import NeedleScore
 
@@ -78,6 +79,7 @@ class Evaluation:
         held_out: no decision depends on what follows; `topk` decides as at decode.
         held_out_non_causal: of `topk` alone, ranking whole sequences as in training: too good, for it sees the future.
         kv_cache: what the keep ratios of `held_out` mean for the cache.
+        keep_behaviour: which tokens of that text are kept; None for a dense model.
         needle, induction: retrieval and copying.
         agreement: with the teacher.
     """
@@ -91,6 +93,7 @@ class Evaluation:
     held_out: HeldOutScore | None
     held_out_non_causal: HeldOutScore | None
     kv_cache: KvCacheSize | None
+    keep_behaviour: KeepBehaviour | None
     needle: NeedleScore | None
     induction: InductionScore | None
     agreement: Agreement | None

@@ -1,5 +1,7 @@
 """An evaluation on a console. In: an `Evaluation` and a console. Out: printed lines and tables."""
 
+import statistics
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -7,6 +9,7 @@ from rich.text import Text
 from reference_impl.evaluation.agreement import Agreement
 from reference_impl.evaluation.bits_per_byte import HeldOutScore
 from reference_impl.evaluation.induction import InductionScore
+from reference_impl.evaluation.keep_behaviour import KeepBehaviour
 from reference_impl.evaluation.kept import KvCacheSize
 from reference_impl.evaluation.needle import NUM_DIGITS, NeedleScore
 from reference_impl.evaluation.results import Evaluation
@@ -30,6 +33,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if evaluation.held_out is not None:
         _print_held_out(evaluation.held_out, evaluation.held_out_non_causal, console)
         _print_kept(evaluation.held_out, evaluation.kv_cache, console)
+    if evaluation.keep_behaviour is not None:
+        _print_behaviour(evaluation.keep_behaviour, console)
     if evaluation.needle is not None:
         _print_needle(evaluation.needle, console)
     if evaluation.induction is not None:
@@ -84,6 +89,27 @@ def _print_kept(held_out: HeldOutScore, kv_cache: KvCacheSize | None, console: C
             console,
             f"KV cache: {kv_cache.kv_cache_bytes_per_token:,.0f} bytes per token at {kv_cache.context_tokens:,} tokens{smaller}",
         )
+
+
+def _print_behaviour(found: KeepBehaviour, console: Console) -> None:
+    for title, groups in (
+        ("kept, by kind of text", found.by_kind),
+        ("by position", found.by_position),
+        ("by bits of the token itself", found.by_surprisal),
+        ("by bits of the next token", found.by_next_surprisal),
+    ):
+        rows = [
+            [
+                group.name,
+                f"{group.num_tokens:,}",
+                f"{statistics.fmean(group.keep_ratio.values()):.1%}",
+                f"{min(group.keep_ratio.values()):.1%}–{max(group.keep_ratio.values()):.1%}",
+            ]
+            for group in groups
+        ]
+        _table(console, [title, "tokens", "mean over layers", "least and most"], rows)
+    shares = ", ".join(f"{count}: {share:.1%}" for count, share in enumerate(found.num_layers_kept_ratio))
+    _say(console, f"tokens by the number of routed layers that keep them: {shares}")
 
 
 def _print_needle(score: NeedleScore, console: Console) -> None:

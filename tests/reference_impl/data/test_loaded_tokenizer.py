@@ -125,3 +125,11 @@ def test_a_tokenizer_that_loses_text_is_refused():
     del content["model"]["vocab"]["a"]
     with pytest.raises(DataError, match="1 of 256 bytes have no token, such as 'a'"):
         LoadedTokenizer(type(small.byte_level()).from_str(json.dumps(content)), END_OF_DOCUMENT)
+
+
+@pytest.mark.parametrize("tokenizer", [PARTIAL, FALLBACK], ids=["partial", "fallback"])
+@settings(deadline=None)
+@given(text=UTF8_TEXT)
+def test_the_spellings_of_all_tokens_are_the_text(tokenizer, text):
+    spelled = b"".join(map(tokenizer.spelling, tokenizer.encode(text).ids_T.tolist()))
+    assert spelled.removeprefix(b" " if tokenizer is FALLBACK and text else b"") in (text.encode(), text.encode()[1:])

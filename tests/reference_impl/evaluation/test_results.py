@@ -49,6 +49,14 @@ def test_the_form_of_version_1(whole):
             "kv_cache_bytes_per_token",
             "kv_cache_reduction_ratio",
         ],
+        "keep_behaviour": [
+            "by_kind",
+            "by_next_surprisal",
+            "by_position",
+            "by_surprisal",
+            "layer_pairs",
+            "num_layers_kept_ratio",
+        ],
         "needle": ["cells", "num_digits", "seed"],
         "induction": ["lengths", "num_alphabet_tokens", "seed"],
         "agreement": [
@@ -72,6 +80,7 @@ def test_the_form_of_version_1(whole):
         "keep_ratio",
         "num_trials",
     ]
+    assert sorted(found["keep_behaviour"]["by_kind"][0]) == ["keep_ratio", "mean_bits", "name", "num_tokens"]
     assert found["held_out"]["keep_ratio"].keys() == {"1"}
     assert found["model"]["modification"]["operator"] == "topk"
     assert found["teacher"]["modification"] is None
