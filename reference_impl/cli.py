@@ -34,6 +34,17 @@ USER_ERRORS = (
     UnsupportedModelError,
 )
 
+Device = Annotated[str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="Of the weights: auto (as stored), float32, bfloat16 or float16.")]
+RoutedLayers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="interleaved|LIST|SHARE",
+        help="Every other layer, indices such as 1,3,5, or a share such as 0.5.",
+        show_default="interleaved",
+    ),
+]
+
 app = typer.Typer(
     name="python -m reference_impl",
     help="Mixture-of-Depths models by MoDification: make, train, measure and use them, and look at what they do.",
@@ -93,14 +104,7 @@ def convert(
     capacity: Annotated[
         float | None, typer.Option(help="Share of the tokens that topk keeps.", show_default="0.125")
     ] = None,
-    routed_layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="interleaved|LIST|SHARE",
-            help="Every other layer, indices such as 1,3,5, or a share such as 0.5.",
-            show_default="interleaved",
-        ),
-    ] = None,
+    routed_layers: RoutedLayers = None,
     router_bias: Annotated[
         float | None, typer.Option(help="Router logit of an average token at the start.", show_default="2.0")
     ] = None,
@@ -112,7 +116,7 @@ def convert(
         str | None,
         typer.Option(help="What skipped tokens teach their routers: none or straight_through.", show_default="none"),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")] = "auto",
+    dtype: Dtype = "auto",
     seed: Annotated[int, typer.Option(help="Of the routers' random start.")] = 0,
     keep_ratio: Annotated[
         float | None, typer.Option(help="Calibrate the untrained routers to keep this share of the tokens of --text.")
@@ -211,8 +215,8 @@ def generate(
     temperature: Annotated[float, typer.Option(metavar="T", help="0 takes the most likely token each time.")] = 0.0,
     top_p: Annotated[float, typer.Option(metavar="P", help="Draw from the most likely tokens of this mass.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Continue a prompt; what that cost is said on stderr."""
     from reference_impl.decoding import Sampling
@@ -280,8 +284,8 @@ def evaluate(
     trials: Annotated[int, typer.Option(min=1, help="Prompts per cell of needle and induction.")] = 4,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all numbers into this new file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the synthetic prompts.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Measure a model's quality: bits per byte, retrieval, copying, and agreement with a teacher."""

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 MAX_FIELDS = 4
 HASHED = {
     "workload.prompt.sha256": "the prompt's text changed",
-    "model.config_sha256": "the model's config changed",
+    "model.folder_sha256": "the model's weights or config changed",
     "settings.checkpoint_sha256": "the checkpoint changed",
 }
 

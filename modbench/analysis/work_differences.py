@@ -12,7 +12,7 @@ from modbench.analysis.comparison import Difference
 from modbench.analysis.summary import flatten
 from modbench.record import Record
 
-CONTENT_HASHES = {"model.path": "model.config_sha256", "workload.prompt.text": "workload.prompt.sha256"}
+CONTENT_HASHES = {"model.path": "model.folder_sha256", "workload.prompt.text": "workload.prompt.sha256"}
 NAMES, GEOMETRY = ("model.preset", "model.path"), "geometry."
 METHODS = "methods"  # the key of the labels; with a dot it begins the settings of one
 

@@ -3,10 +3,14 @@
 from typing import Any
 
 from modbench.analysis.matching import differing_work
+from modbench.analysis.same_work import fields_text
 from modbench.analysis.work_differences import work_differences
+from modbench.plan import build_plan
 from modbench.record import Record, Trial
 from tests.modbench.record_factory import GEOMETRY, make_quads
 from tests.modbench.side_factory import make_side
+from tests.modbench.test_scenario_example import load
+from tests.modbench.test_scenario_geometry import CONFIG, model_folder
 
 
 def with_point(records: list[Record], **fields: Any) -> list[Record]:
@@ -66,6 +70,19 @@ def test_where_a_file_lies_is_told_only_if_something_else_is_in_it():
     assert told(prompt("a/docs", "1"), prompt("b/docs", "1")) == {}
     found = told(prompt("a/docs", "1"), prompt("b/docs", "2"))
     assert found == {"workload.prompt.text": ("a/docs", "b/docs"), "workload.prompt.sha256": ("1", "2")}
+
+
+def test_where_a_model_lies_is_told_only_if_it_is_another_one(tmp_path):
+    loaded = load(tmp_path, model_folder(tmp_path, CONFIG))
+    planned = build_plan(loaded, "run-1", "cpu").cells[0].methods[0].work.model  # by the names of real records
+
+    def model(path: str, folder_sha256: str) -> list[Record]:
+        return with_point(make_quads(1), model={**planned, "path": path, "folder_sha256": folder_sha256})
+
+    assert "folder_sha256" in planned
+    assert told(model("a", "1"), model("b", "1")) == {}
+    assert told(model("a", "1"), model("b", "2")) == {"model.path": ("a", "b"), "model.folder_sha256": ("1", "2")}
+    assert fields_text(("model.folder_sha256",)) == "model.folder_sha256 (the model's weights or config changed)"
 
 
 def test_a_searched_size_is_told_as_the_search():
