@@ -6,8 +6,9 @@ import torch
 from modbench import worker
 from modbench.methods import METHODS
 from modbench.quality_launch import quality_tokenizer
-from modbench.scenario import QualityWork
+from modbench.scenario import QualityWork, quality_settings
 from modbench.tokens import prompt_tokens
+from reference_impl import evaluation
 from reference_impl.data import ByteTokenizer
 from reference_impl.data.tokenizer_files import write_byte_tokenizer
 from reference_impl.evaluation import bits_per_byte, text_windows
@@ -154,3 +155,7 @@ def test_a_users_own_code_has_no_model_to_evaluate(tmp_path):
     result = worker.do_job(job.model_copy(update={"quality": work(tmp_path), "allow_entry": True}))
     assert result.quality is None
     assert result.error
+
+
+def test_a_scenario_may_ask_for_every_probe_that_there_is():
+    assert quality_settings.PROBES == evaluation.PROBES  # written twice, since loading a scenario imports no torch
